@@ -1,0 +1,1 @@
+"""Account information (AISP): accounts, balances, transactions under a consent."""

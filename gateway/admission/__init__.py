@@ -1,0 +1,1 @@
+"""The front door: credential, partner, policy, limits, replay, then a Call."""

@@ -1,0 +1,27 @@
+"""The one place that reads the time. Rules take `now_ms`; only admission, chores and the command line ask."""
+
+import time
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+
+def now_ms() -> int:
+    """UTC epoch in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def rfc3339(ms: int) -> str:
+    """`2026-11-23T08:00:00.000Z`, the spelling of every time that leaves the house."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def to_ms(moment: datetime) -> int:
+    """Epoch milliseconds of an aware datetime; exact, as no float is involved."""
+    assert moment.tzinfo is not None, "a time without its zone is a bug"
+    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return delta.days * 86_400_000 + delta.seconds * 1000 + delta.microseconds // 1000
+
+
+def local_day(ms: int, zone: ZoneInfo) -> date:
+    """The calendar day of that instant in the zone."""
+    return datetime.fromtimestamp(ms / 1000, zone).date()

@@ -1,0 +1,1 @@
+"""Customer consents: their states, their pages, who may use what."""

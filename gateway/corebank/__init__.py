@@ -1,0 +1,1 @@
+"""The port to the bank's own systems, and the sandbox bank behind it."""

@@ -1,0 +1,1 @@
+"""Co-funded discounts: quote, hold, confirm, reverse; never overspent."""

@@ -1,0 +1,1 @@
+"""Facts as events: the outbox today; subscriptions, deliveries and polling stand on the same table."""

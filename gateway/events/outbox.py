@@ -1,0 +1,90 @@
+"""The outbox: an event is written in the transaction of its fact, so both are there or neither.
+
+The same rows are what a business day seals. Writers hold a shared advisory lock per day and the closer takes it
+exclusively, so no event slips into a day that has been counted.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from gateway.clock import local_day
+from gateway.database import Connection
+from gateway.ids import new_id
+from gateway.jsonio import canonical
+
+BANK_ZONE = ZoneInfo("Asia/Shanghai")  # the bank's business day; the contract's own zone decides tiers and limits
+DAY_LOCK = 0x64617900 << 32  # advisory lock space: "day\0", then the day's ordinal
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. `amount_minor` is signed; `data` holds what the type needs, integers and strings only (no C2 or C3)."""
+
+    type: str
+    occurred_at_ms: int
+    data: Mapping[str, Any]
+    partner: str | None = None
+    campaign: str | None = None
+    contract: str | None = None
+    contract_version: int | None = None
+    currency: str | None = None
+    amount_minor: int = 0
+    subject_token: str | None = None
+    idempotency_key: str | None = None
+    event_id: str = field(default_factory=lambda: new_id("evt"))
+
+
+_COLUMNS = (
+    "event_id", "type", "partner", "campaign", "contract", "contract_version", "occurred_at_ms", "recorded_at_ms",
+    "business_day", "currency", "amount_minor", "subject_token", "idempotency_key", "leaf",
+)  # fmt: skip
+_INSERT = f"""INSERT INTO event ({", ".join(_COLUMNS)})
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
+        $8::bigint[], $9::date[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::bytea[])"""  # noqa: S608
+
+
+async def append(conn: Connection, events: Sequence[Event], *, now_ms: int) -> date:
+    """Write the events of this transaction, in order; returns the business day they are recorded in."""
+    day: date = await conn.fetchval("SELECT hold_open_day($1, $2)", local_day(now_ms, BANK_ZONE), DAY_LOCK)
+    if events:
+        rows = [_row(event, now_ms=now_ms, day=day) for event in events]
+        await conn.execute(_INSERT, *map(list, zip(*rows, strict=True)))
+    return day
+
+
+def leaf(event: Event, *, now_ms: int, day: date) -> bytes:
+    """The canonical bytes of the event: what is hashed into the day's tree and what the verifier reads."""
+    return canonical(
+        {
+            "amount_minor": event.amount_minor,
+            "business_day": day.isoformat(),
+            "campaign": event.campaign,
+            "contract": event.contract,
+            "contract_version": event.contract_version,
+            "currency": event.currency,
+            "data": dict(event.data),
+            "event_id": event.event_id,
+            "idempotency_key": event.idempotency_key,
+            "occurred_at_ms": event.occurred_at_ms,
+            "partner": event.partner,
+            "recorded_at_ms": now_ms,
+            "subject_token": event.subject_token,
+            "type": event.type,
+        }
+    )
+
+
+def _row(event: Event, *, now_ms: int, day: date) -> tuple[Any, ...]:
+    return (
+        event.event_id, event.type, event.partner, event.campaign, event.contract, event.contract_version,
+        event.occurred_at_ms, now_ms, day, event.currency, event.amount_minor, event.subject_token,
+        event.idempotency_key, leaf(event, now_ms=now_ms, day=day),
+    )  # fmt: skip
+
+
+async def close_to_writers(conn: Connection, day: date) -> None:
+    """Wait for the writers of that day and keep new ones out until this transaction ends."""
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", DAY_LOCK + day.toordinal())

@@ -1,0 +1,46 @@
+"""JSON at the edge: strict reading with the path of what is wrong, and one canonical writing for what gets signed."""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from gateway.refusal import BodyMalformed
+
+T = TypeVar("T")
+_encoder = msgspec.json.Encoder()
+_canonical = msgspec.json.Encoder(order="sorted")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+encode = _encoder.encode
+
+
+def decode(raw: bytes, shape: type[T]) -> T:
+    """Decode and validate in one pass. Raises BodyMalformed with the path; unknown members are refused by the shape."""
+    decoder = _decoders.get(shape)
+    if decoder is None:
+        decoder = _decoders[shape] = msgspec.json.Decoder(shape)
+    try:
+        return decoder.decode(raw)  # type: ignore[no-any-return]
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `")
+        raise BodyMalformed(reason, path=path.rstrip("`") or "$") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BodyMalformed(f"The body is not JSON: {error}", path="$") from None
+
+
+def canonical(value: Any) -> bytes:
+    """The one spelling that is hashed and signed: sorted members, no blanks, UTF-8, integers only."""
+    _refuse_floats(value)
+    return _canonical.encode(value)
+
+
+def _refuse_floats(value: Any) -> None:
+    """A float has no single spelling, and money never is one."""
+    if isinstance(value, float):
+        raise TypeError(f"canonical JSON holds no float: {value!r}")
+    if isinstance(value, dict):
+        for member in value.values():
+            _refuse_floats(member)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_floats(item)

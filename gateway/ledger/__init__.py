@@ -1,0 +1,1 @@
+"""The double-entry book: entries that sum to zero, never updated, only reversed."""

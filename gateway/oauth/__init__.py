@@ -1,0 +1,1 @@
+"""The authorization server: pushed requests, login and consent, tokens and what proves their sender."""

@@ -1,0 +1,1 @@
+"""Parking: lots, plates, sessions, quotes, charges, refunds."""

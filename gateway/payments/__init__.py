@@ -1,0 +1,1 @@
+"""Payments (PISP): variable recurring payment mandates and payments."""

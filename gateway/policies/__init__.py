@@ -1,0 +1,1 @@
+"""Policies: deny by default, compiled to plain checks."""
