@@ -53,5 +53,7 @@ def read_settings(environ: dict[str, str] | None = None) -> Settings:
 def to_environment(settings: Settings) -> dict[str, str]:
     """The PARASOL_* variables that make a child process read the same settings."""
     plain = msgspec.to_builtins(settings)
-    return {f"{_PREFIX}{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
-            for name, value in plain.items()}
+    return {
+        f"{_PREFIX}{name.upper()}": str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in plain.items()
+    }

@@ -1,8 +1,8 @@
 """The change feed: what every worker must learn within a second (partners, policies, keys, contracts, revocations).
 
-A change is a row written in the transaction that made it, and a NOTIFY. A worker listens, and polls every half second in
-case the notification was lost with its connection. Writers take one advisory lock, so rows become visible in `seq` order
-and a reader that has seen n has seen everything before n; changes are rare, so nobody queues.
+A change is a row written in the transaction that made it, and a NOTIFY. A worker listens, and polls every half second
+in case the notification was lost with its connection. Writers take one advisory lock, so rows become visible in `seq`
+order and a reader that has seen n has seen everything before n; changes are rare, so nobody queues.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`kind` is a closed word (partner, policy, contract, app_key, grant, consent, bank_key); `key` is the object's id."""
+    """`kind` is a closed word (partner, policy, contract, app_key, grant, consent, bank_key); `key` is the id."""
 
     seq: int
     kind: str
@@ -34,9 +34,7 @@ class Change:
 async def announce(conn: Connection, kind: str, key: str, *, now_ms: int) -> None:
     """Tell every worker, when and only when this transaction commits."""
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _WRITERS)
-    await conn.execute(
-        "INSERT INTO change (kind, key, at_ms) VALUES ($1, $2, $3)", kind, key, now_ms
-    )
+    await conn.execute("INSERT INTO change (kind, key, at_ms) VALUES ($1, $2, $3)", kind, key, now_ms)
     await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, kind)
 
 

