@@ -34,13 +34,13 @@ class TokenKind(StrEnum):
 class Operation:
     """One row of the operation table. `path` has `{Name}` segments; `body` is the shape the JSON is decoded into.
 
-    `raw_body=True` hands the bytes over unread (files); `signed=True` asks for x-jws-signature and signs the answer.
+    `raw_body` hands the bytes over unread (files); `signed=True` asks for x-jws-signature and signs the answer.
     """
 
     id: str
     method: str
     path: str
-    endpoint: Callable[["Call"], Awaitable["Answer"]]
+    endpoint: Callable[[Any], Awaitable["Answer"]]  # takes a Call, an OpsCall or an OpenCall, by `token`
     protocol: Protocol
     token: TokenKind
     scope: str = ""
@@ -48,6 +48,7 @@ class Operation:
     idempotent: bool = False
     signed: bool = False
     raw_body: str = ""  # the media type of a file body, e.g. text/csv
+    answers: str = "application/json"  # the media type of a yes
     level: str = "A1"  # JR/T 0185: A1 product information, A2 money or account data
     body_limit: int = JSON_BODY_LIMIT
 
@@ -135,7 +136,7 @@ class OpenCall:
     query: Mapping[str, str]
     query_string: str
     headers: Mapping[str, str]
-    header_list: tuple[tuple[str, str], ...]  # for headers that may not be repeated (DPoP)
+    repeated_headers: frozenset[str]  # single-valued headers that came more than once (DPoP: refused)
     raw_body: bytes
     client_certificate: bytes | None = None  # DER, from the trusted proxy only
     cookies: Mapping[str, str] = field(default_factory=dict)

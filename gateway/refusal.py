@@ -13,7 +13,9 @@ class Refusal(Exception):
     status: ClassVar[int] = 400
     code: ClassVar[str] = "refused"  # stable: documentation, metrics, audit and answers share it
     ob_code: ClassVar[str] = "U000"  # the four characters of OBError1.ErrorCode
-    oauth_error: ClassVar[str] = "invalid_request"  # RFC 6749 §5.2
+    ob_status: ClassVar[int | None] = None  # where Open Banking answers with another status than our own APIs
+    oauth_error: ClassVar[str] = "invalid_request"  # RFC 6749 §5.2, RFC 6750 §3.1, RFC 9449 §7
+    oauth_status: ClassVar[int] = 400  # at the authorization server's own endpoints
     title: ClassVar[str] = "The request was refused"
     outcome: ClassVar[str] = "refused"  # closed set: the `outcome` label of parasol_requests_total
 
@@ -34,7 +36,7 @@ class BodyMalformed(Refusal):
 class UnknownResource(Refusal):
     """No such object for this partner. Own APIs answer 404; Open Banking answers 400 U011."""
 
-    status = 404
+    status, ob_status = 404, 400
     code, ob_code, outcome = "unknown_resource", "U011", "unknown"
     title = "There is no such resource"
 
@@ -43,7 +45,7 @@ class ForeignResource(Refusal):
     """The object exists and belongs to somebody else."""
 
     status = 403
-    code, ob_code, outcome = "foreign_resource", "U012", "consent"
+    code, ob_code, outcome = "foreign_resource", "D002", "consent"
     title = "The resource belongs to another partner"
 
 

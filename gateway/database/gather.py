@@ -20,7 +20,7 @@ MAX_WAITING = 8_192  # requests: beyond it the worker is overloaded and says so 
 class Overloaded(Refusal):
     """Too many requests wait for the database already."""
 
-    status, code, ob_code, outcome = 503, "overloaded", "U031", "overloaded"
+    status, code, ob_code, outcome = 503, "overloaded", "D003", "overloaded"
     title = "Too many requests are waiting; try again in a moment"
 
 

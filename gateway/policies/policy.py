@@ -10,7 +10,7 @@ from gateway.refusal import Refusal
 class OperationDenied(Refusal):
     """The policy does not name the operation."""
 
-    status, code, ob_code, outcome = 403, "policy_operation", "U030", "policy_operation"
+    status, code, ob_code, outcome = 403, "policy_operation", "D001", "policy_operation"
     title = "Your policy does not open this operation"
 
 
@@ -31,7 +31,7 @@ class CurrencyDenied(Refusal):
 class SourceDenied(Refusal):
     """The caller's address is in none of the policy's networks."""
 
-    status, code, ob_code, outcome = 403, "policy_ip", "U030", "policy_ip"
+    status, code, ob_code, outcome = 403, "policy_ip", "D001", "policy_ip"
     title = "Your policy does not open this network address"
 
 
