@@ -40,7 +40,8 @@ class Operation:
     id: str
     method: str
     path: str
-    endpoint: Callable[[Any], Awaitable["Answer"]]  # takes a Call, an OpsCall or an OpenCall, by `token`
+    endpoint: Callable[..., Awaitable["Answer"]]  # of `room`; takes a Call, an OpsCall or an OpenCall, by `token`
+    room: type
     protocol: Protocol
     token: TokenKind
     scope: str = ""

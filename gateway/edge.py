@@ -128,7 +128,7 @@ class Edge:
             outcome = refusal.outcome
             metrics.count("parasol_refusals_total", reason=refusal.code)
             answer = _refused(refusal, protocol=protocol, arrival=arrival)
-        except Exception as error:  # noqa: BLE001 - the last wall: the caller gets a reference, the log gets the trace
+        except Exception as error:  # the last wall: the caller gets a reference, the log gets the trace
             outcome = "gateway_error"
             log.exception("unexpected_failure", operation=operation_id, interaction_id=arrival.interaction_id,
                           error=type(error).__name__)  # fmt: skip

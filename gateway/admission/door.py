@@ -1,7 +1,7 @@
 """The front door: one visible list of steps from a request to an admitted Call.
 
-The order is cheap and decisive first; a request that is refused consumes no rate and spends no proof. `bench/admission.py`
-measures what each step costs. The steps themselves are small functions on a Passage, below and in the sibling modules.
+The order is cheap and decisive first; a request that is refused consumes no rate and spends no proof.
+`bench/admission.py` measures what each step costs. The steps themselves are small functions on a Passage, below and in the sibling modules.
 """
 
 import hashlib
@@ -143,7 +143,7 @@ class FrontDoor:
             raise no.SenderNotProven("This token is bound to a client certificate that the connection did not show")
 
 
-# --- steps that need nothing but the passage ------------------------------------------------------------------------------
+# --- steps that need nothing but the passage ------------------------------------------------------------
 def read_credential(passage: Passage) -> None:
     """RFC 6750 §2.1: the header only, any letter case of the scheme; a token in the query is never looked at."""
     header = passage.arrival.single("authorization")

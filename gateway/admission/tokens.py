@@ -1,7 +1,7 @@
 """Recognising a token: verified once, remembered by the hash of all of it, questioned again at every use.
 
-What is remembered is only that the signature, issuer and audience held. Expiry is compared with the clock each time; the
-partner, app, key and grant are looked at again whenever the snapshot has a new generation, so a suspension or
+What is remembered is only that the signature, issuer and audience held. Expiry is compared with the clock each time;
+the partner, app, key and grant are looked at again whenever the snapshot has a new generation, so a suspension or
 revocation bites on tokens already given as soon as the worker's snapshot has it.
 """
 

@@ -1,4 +1,4 @@
-"""A partner's client: what any partner would write with PyJWT and httpx. The demo, the tests and the bench call with it."""
+"""A partner's client: what any partner would write with PyJWT and httpx. The demo, tests and bench call with it."""
 
 import json
 import secrets

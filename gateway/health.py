@@ -1,0 +1,38 @@
+"""Is the process alive, is it ready, and what does it count: /healthz, /readyz, /metrics."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from gateway import metrics
+from gateway.call import Answer, OpenCall
+from gateway.database import Database
+
+READY_TIMEOUT_S = 2.0  # a database that takes longer to say `1` is not there for customers either
+
+
+@dataclass(frozen=True, slots=True)
+class HealthApi:
+    """`generation` is the snapshot's; a worker without one is not ready."""
+
+    database: Database
+    generation: Callable[[], int]
+
+    async def live(self, call: OpenCall) -> Answer:
+        """The event loop answers: that is all a liveness probe may ask."""
+        return Answer(200, {"status": "alive"})
+
+    async def ready(self, call: OpenCall) -> Answer:
+        """200 when this worker can serve; 503 with what is missing, so that a balancer sends nobody."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S), self.database.connection() as conn:
+                await conn.fetchval("SELECT 1")
+        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return Answer(503, {"status": "not ready", "missing": "database"})
+        return Answer(200, {"status": "ready", "generation": self.generation()})
+
+    async def metrics(self, call: OpenCall) -> Answer:
+        """Prometheus text of all workers, rendered outside every worker's event loop."""
+        return Answer(200, await metrics.page(), content_type="text/plain; version=0.0.4; charset=utf-8")
