@@ -1,0 +1,126 @@
+"""A fresh world for each test: its own database cloned from a migrated template, the app in process, signing clients."""
+
+import asyncio
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from gateway.app import House, open_house
+from gateway.database.embedded import start_embedded
+from gateway.demo.client import PartnerClient
+from gateway.provision import provision
+from gateway.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+ISSUER = "http://gateway.test"
+TEMPLATE = "parasol_template"
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A home folder for the whole run: key-encryption key, sandbox credentials, embedded PostgreSQL."""
+    with tempfile.TemporaryDirectory(prefix="parasol-test-") as folder:
+        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own when the tests run as root
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def server_url(home: Path) -> Iterator[str]:
+    """A PostgreSQL: the one of PARASOL_TEST_DATABASE_URL, or an embedded one."""
+    given = os.environ.get("PARASOL_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    cluster = start_embedded(home)
+    yield cluster.get_uri()
+    cluster.cleanup()
+
+
+def settings_for(home: Path, url: str, **more: Any) -> Settings:
+    return Settings(
+        database_url=url, home=str(home), issuer=ISSUER, sandbox=True, data_dir=str(ROOT), chores="manual", **more
+    )
+
+
+@pytest.fixture(scope="session")
+async def template(home: Path, server_url: str) -> str:
+    """A database with everything that a fresh sandbox has; tests clone it."""
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+    finally:
+        await admin.close()
+    await provision(settings_for(home, with_database(server_url, TEMPLATE)))
+    return TEMPLATE
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    head, _, query = url.partition("?")
+    base = head.rsplit("/", 1)[0]
+    return f"{base}/{name}" + (f"?{query}" if query else "")
+
+
+@dataclass(slots=True)
+class World:
+    """The app over one fresh database, and the people who call it."""
+
+    house: House
+    http: httpx.AsyncClient
+    home: Path
+    url: str
+    _clients: dict[str, PartnerClient] = field(default_factory=dict)
+
+    def client(self, partner_id: str) -> PartnerClient:
+        """The partner's signing client, with the sandbox credentials that any partner gets."""
+        if partner_id not in self._clients:
+            credentials = json.loads((self.home / "sandbox" / f"{partner_id}.json").read_text())
+            self._clients[partner_id] = PartnerClient(self.http, credentials)
+        return self._clients[partner_id]
+
+    async def ops(self, operator: str, method: str, path: str, **rest: Any) -> httpx.Response:
+        """A call of bank operations by one of the sandbox's operators (`ops-maker`, `ops-checker`)."""
+        operators = json.loads((self.home / "sandbox" / "operators.json").read_text())
+        key = next(entry["key"] for entry in operators if entry["id"] == operator)
+        return await self.http.request(method, path, headers={"Authorization": f"Bearer {key}"}, **rest)
+
+    async def sql(self, statement: str, *values: Any) -> list[Any]:
+        """Looks straight into the database: for invariants that no API shows."""
+        async with self.house.database.connection() as conn:
+            return list(await conn.fetch(statement, *values))
+
+
+@pytest.fixture()
+async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
+    """A database of its own for this test."""
+    name = f"t_{secrets.token_hex(6)}"
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield with_database(server_url, name)
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await admin.close()
+
+
+@pytest.fixture()
+async def world(home: Path, database_url: str) -> AsyncIterator[World]:
+    settings = settings_for(home, database_url)
+    async with open_house(settings) as house:
+        transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+            yield World(house, http, home, database_url)
+
+
+@pytest.fixture(scope="session")
+def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
+    return asyncio.DefaultEventLoopPolicy()
