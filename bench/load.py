@@ -178,7 +178,12 @@ class _Run:
     def _turn(self, deadline: float) -> None:
         """Follow every reply by the next request; at the deadline stop asking and wait for what is still open."""
         now, poll, opened, took, statuses = (
-            time.perf_counter, self._epoll.poll, self._open, self._latencies.append, self._statuses)
+            time.perf_counter,
+            self._epoll.poll,
+            self._open,
+            self._latencies.append,
+            self._statuses,
+        )
         while opened:
             for fd, _ in poll(POLL_S):
                 connection = opened[fd]
@@ -254,9 +259,14 @@ class _Run:
     def _report(self, seconds: float, cpu_s: float) -> Report:
         ordered = sorted(self._latencies)
         return Report(
-            requests=len(ordered), seconds=seconds, reconnects=self._reconnects, generator_share=cpu_s / seconds,
+            requests=len(ordered),
+            seconds=seconds,
+            reconnects=self._reconnects,
+            generator_share=cpu_s / seconds,
             statuses={int(status): number for status, number in self._statuses.items()},
-            p50_ms=_quantile_ms(ordered, 0.50), p99_ms=_quantile_ms(ordered, 0.99))
+            p50_ms=_quantile_ms(ordered, 0.50),
+            p99_ms=_quantile_ms(ordered, 0.99),
+        )
 
 
 def _quantile_ms(ordered: Sequence[float], share: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 START_S = 60.0  # a first start may have to initialise a database cluster
 STOP_S = 10.0  # a server that needs longer to stop is killed
@@ -36,15 +36,15 @@ class Pinned:
 
     def __init__(self, command: Sequence[str], *, on: set[int], log: Path, environ: Mapping[str, str]) -> None:
         self._log = log
-        with log.open("wb") as sink:
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                env={**os.environ, **environ},
-                preexec_fn=lambda: os.sched_setaffinity(0, on),  # threads started later inherit it
-            )
+        mine = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, on)  # a child, and every thread it starts, inherits the cores of its parent
+        try:
+            with log.open("wb") as sink:
+                self._child = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env={**os.environ, **environ}
+                )
+        finally:
+            os.sched_setaffinity(0, mine)
 
     @property
     def pid(self) -> int:
