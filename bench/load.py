@@ -82,7 +82,7 @@ def repeat(request: bytes) -> Script:
 
 def spend(requests: Iterable[bytes]) -> Script:
     """Each request once, in order: for proofs that must not be seen twice."""
-    for request in requests:  # not `yield from`: an iterator takes no replies
+    for request in requests:  # noqa: UP028  an iterator cannot be sent the replies that `yield from` would pass on
         yield request
 
 
