@@ -3,7 +3,6 @@
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass, replace
-from email.utils import formatdate
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
@@ -175,7 +174,6 @@ class Edge:
         body = answer.payload if isinstance(answer.payload, bytes) else _encoded(answer.payload)
         headers = [
             (b"x-fapi-interaction-id", arrival.interaction_id.encode()),
-            (b"date", formatdate(usegmt=True).encode()),
             (b"content-length", str(len(body)).encode()),
         ]
         if body:

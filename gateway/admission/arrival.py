@@ -85,12 +85,18 @@ def interaction_id(given: str | None) -> str:
 
 
 async def read_body(receive: Receive, *, declared: str | None, limit: int) -> bytes:
-    """The whole body, refused as soon as it is known to be above the limit. Raises BodyTooLarge, BodyIncomplete."""
-    if declared is not None and declared.isascii() and declared.isdigit() and int(declared) > limit:
-        raise BodyTooLarge(f"The body has {declared} bytes; the limit is {limit}")
+    """The whole body, refused as soon as it is known to be above the limit. Raises BodyTooLarge, BodyIncomplete.
+
+    Stops at Content-Length without asking for the empty last message: each `receive()` costs 12 µs (bench/README.md).
+    """
+    length = int(declared) if declared is not None and declared.isascii() and declared.isdigit() else None
+    if length is not None and length > limit:
+        raise BodyTooLarge(f"The body has {length} bytes; the limit is {limit}")
+    if length == 0:
+        return b""
     chunks: list[bytes] = []
     size, more = 0, True
-    while more:
+    while more and size != length:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise BodyIncomplete
