@@ -115,7 +115,7 @@ def escaped_certificate(name: str) -> str:
 class ProofSmith:
     """DPoP proofs for one token and one address, as fast as a client can make them: all but jti and signature is fixed.
 
-    About 40 µs each; PyJWT needs twice that, and the bench makes tens of thousands.
+    PyJWT needs about twice the time, and the bench makes tens of thousands.
     """
 
     def __init__(self, credentials: dict[str, Any], *, method: str, url: str, access_token: str) -> None:
