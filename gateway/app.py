@@ -78,8 +78,8 @@ def build_edge(
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
     door = FrontDoor(
         tokens=TokenMemory(
-            lambda token, now_s: verify_access_token(
-                token, keys=keyring, issuer=settings.issuer, audience=settings.issuer, now_s=now_s
+            lambda token: verify_access_token(
+                token, keys=keyring, issuer=settings.issuer, audience=settings.issuer
             )
         ),
         certificates=certificates,

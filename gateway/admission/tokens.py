@@ -34,7 +34,7 @@ class Recognised:
 class TokenMemory:
     """Bounded; the oldest entries go first (a token is used in bursts and dies within minutes)."""
 
-    def __init__(self, verify: Callable[[str, int], VerifiedToken]) -> None:
+    def __init__(self, verify: Callable[[str], VerifiedToken]) -> None:
         self._verify = verify
         self._known: dict[bytes, Recognised] = {}
 
@@ -43,7 +43,7 @@ class TokenMemory:
         digest = hashlib.sha256(token.encode("latin-1")).digest()
         known = self._known.get(digest)
         if known is None:
-            known = resolve(self._verify(token, now_ms // 1000), snapshot)
+            known = resolve(self._verify(token), snapshot)
             if len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[digest] = known

@@ -1,0 +1,38 @@
+"""Spent tokens of proof: the jti of a DPoP proof or a client assertion counts once, for all workers, across crashes."""
+
+import hashlib
+from collections.abc import Sequence
+
+from gateway.database import Connection
+
+_DIGEST_BYTES = 16  # a collision needs 2^64 proofs within their two minutes of life
+
+
+def spent_digest(kind: str, owner: str, jti: str) -> bytes:
+    """What is remembered of a jti: `kind` is "dpop" or "assertion", `owner` the key or client that may not repeat it."""
+    return hashlib.sha256(f"{kind}\n{owner}\n{jti}".encode()).digest()[:_DIGEST_BYTES]
+
+
+async def spend_many(conn: Connection, digests: Sequence[bytes], expiries_ms: Sequence[int]) -> list[bool]:
+    """True where this was the first use. One statement; of equals within the batch the first one wins."""
+    rows = await conn.fetch(
+        """INSERT INTO spent_proof (digest, expires_ms) SELECT * FROM unnest($1::bytea[], $2::bigint[])
+           ON CONFLICT DO NOTHING RETURNING digest""",
+        digests, expiries_ms,
+    )  # fmt: skip
+    fresh = {row["digest"] for row in rows}
+    outcomes = []
+    for digest in digests:
+        outcomes.append(digest in fresh)
+        fresh.discard(digest)
+    return outcomes
+
+
+async def forget_expired(conn: Connection, *, now_ms: int, limit: int) -> int:
+    """Drop what no check would accept any more; returns how many rows went."""
+    done = await conn.execute(
+        """DELETE FROM spent_proof WHERE digest IN
+           (SELECT digest FROM spent_proof WHERE expires_ms < $1 ORDER BY expires_ms LIMIT $2)""",
+        now_ms, limit,
+    )  # fmt: skip
+    return int(done.rpartition(" ")[2])
