@@ -9,8 +9,9 @@ import re
 import secrets
 import unicodedata
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes, hmac
 
@@ -137,15 +138,12 @@ class IdentityKeys:
                 now_ms=now_ms,
             )  # fmt: skip
 
-    def _unsealed(self, row: Mapping[str, object]) -> IdentityKey:
-        partner_id, epoch = str(row["partner_id"]), int(str(row["epoch"]))
-        known = self._open.get((partner_id, epoch))
+    def _unsealed(self, row: Any) -> IdentityKey:
+        place = (row["partner_id"], row["epoch"])
+        known = self._open.get(place)
         if known is None:
-            sealed = row["key_sealed"]
-            assert isinstance(sealed, bytes)
-            key = self._keyring.unseal(sealed, context=_context(partner_id, epoch))
-            known = IdentityKey(partner_id, epoch, key, int(str(row["created_at_ms"])))
-            self._open[partner_id, epoch] = known
+            key = self._keyring.unseal(row["key_sealed"], context=_context(*place))
+            known = self._open[place] = IdentityKey(*place, key, row["created_at_ms"])
         return known
 
 

@@ -1,7 +1,7 @@
 """A decision in words, English and Chinese: why this partner and not that one.
 
-The bank reads every name. A partner reads about its own touches in full; of the others it learns the reason that decided,
-never who they are or when they met the customer.
+The bank reads every name. A partner reads about its own touches in full; of the others it learns the reason that
+decided, never who they are or when they met the customer.
 """
 
 from collections.abc import Iterable
@@ -13,16 +13,20 @@ from gateway.referrals.attribution import Step
 WORDS: dict[str, tuple[str, str]] = {
     "won": ("{who} owns the goal: {evidence} of {occurred_at}", "{who}获得归属：依据为 {occurred_at} 的 {evidence}"),
     "evidence_outranked": ("not {who}: {winner} outranks {loser}", "{who}未获归属：{winner} 的证据级别高于 {loser}"),
-    "later_touch_counts": ("not {who}: of equal evidence the later touch counts", "{who}未获归属：同级证据以较晚的触达为准"),
+    "later_touch_counts": (
+        "not {who}: of equal evidence the later touch counts", "{who}未获归属：同级证据以较晚的触达为准",
+    ),
     "earlier_touch_counts": (
         "not {who}: of equal evidence the earlier touch counts", "{who}未获归属：同级证据以较早的触达为准",
     ),
     "received_later": (
-        "not {who}: of touches at one moment the one received first counts", "{who}未获归属：同一时刻的触达以先收到者为准",
+        "not {who}: of touches at one moment the one received first counts",
+        "{who}未获归属：同一时刻的触达以先收到者为准",
     ),
     "higher_id": ("not {who}: recorded after its equal", "{who}未获归属：与之相同者登记在先"),
     "own_evidence_outranked": (
-        "of the touches of {who}, {winner} stands for it rather than {loser}", "{who}的触达中以 {winner} 为准，而非 {loser}",
+        "of the touches of {who}, {winner} stands for it rather than {loser}",
+        "{who}的触达中以 {winner} 为准，而非 {loser}",
     ),
     "own_later_touch_counts": (
         "of the touches of {who}, the one of {winner} stands for it, not the earlier one of {loser}",
@@ -33,7 +37,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{who}的触达中以 {winner} 的一次为准，而非较晚的 {loser}",
     ),
     "own_received_later": (
-        "of the touches of {who} at one moment, the one received first stands for it", "{who}同一时刻的触达以先收到者为准",
+        "of the touches of {who} at one moment, the one received first stands for it",
+        "{who}同一时刻的触达以先收到者为准",
     ),
     "own_higher_id": ("of equal touches of {who}, the first recorded stands for it", "{who}相同的触达以登记在先者为准"),
     "no_contract": ("{who} does not count: no contract was in force", "{who}不计入：当时没有生效的合同"),

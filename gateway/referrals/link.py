@@ -1,7 +1,7 @@
 """Links signed by the bank, and the ticket that a followed link leaves with the customer.
 
 A code is the link's id and the bank's signature over all its terms: a made-up or altered code is refused, and the terms
-in the database cannot be altered unnoticed either. Where a link leads is a name of the bank's own pages, never an address.
+in the database cannot be altered unnoticed either. Where it leads is a name of the bank's own pages, never an address.
 Following a link proves nothing about who follows. So it yields a ticket, and only the bank's app can say which customer
 came with it, once: the evidence `signed_scan` is the bank's word, not the partner's.
 """

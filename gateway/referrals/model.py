@@ -50,6 +50,7 @@ class Touch:
     occurred_at_ms: int
     recorded_at_ms: int
     campaign: str = ""
+    customer_token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,6 @@ class Claim:
     customer_token: str
     state: ClaimState
     recorded_at_ms: int
-    last_touch_ms: int
     expires_at_ms: int
     goal: str | None
     customer_id: str | None

@@ -11,7 +11,7 @@ CREATE TRIGGER identity_key_never_changed BEFORE UPDATE OR TRUNCATE ON identity_
     FOR EACH STATEMENT EXECUTE FUNCTION never_changed();
 
 CREATE TABLE referral_batch (                 -- DECLARED, then RECEIVED with its whole file, APPLYING by chunks, APPLIED
-    batch_id       text   PRIMARY KEY,
+    batch_id       text   COLLATE "C" PRIMARY KEY,
     partner_id     text   NOT NULL,
     out_number     text   NOT NULL CHECK (length(out_number) BETWEEN 1 AND 64),
     row_count      int    NOT NULL CHECK (row_count BETWEEN 1 AND 1000000),
@@ -35,9 +35,9 @@ CREATE UNIQUE INDEX referral_batch_one_file ON referral_batch (partner_id, file_
 CREATE INDEX referral_batch_waiting ON referral_batch (received_at_ms, batch_id) WHERE state IN ('RECEIVED', 'APPLYING');
 
 CREATE TABLE referral_row (                   -- the file as it came, text only; a row leaves when its chunk is applied
-    batch_id       text NOT NULL,
+    batch_id       text COLLATE "C" NOT NULL,
     row_no         int  NOT NULL,
-    customer_token text NOT NULL,
+    customer_token text COLLATE "C" NOT NULL,
     consent_ref    text NOT NULL,
     touched_at     text NOT NULL,
     site           text NOT NULL,
@@ -45,7 +45,7 @@ CREATE TABLE referral_row (                   -- the file as it came, text only;
 );
 
 CREATE TABLE referral_row_refused (           -- rows that made no touch, with the stable code; the others are in referral_touch
-    batch_id text NOT NULL,
+    batch_id text COLLATE "C" NOT NULL,
     row_no   int  NOT NULL,
     code     text NOT NULL,
     PRIMARY KEY (batch_id, row_no)
@@ -53,11 +53,11 @@ CREATE TABLE referral_row_refused (           -- rows that made no touch, with t
 
 CREATE TABLE referral_claim (                 -- what a partner says about one customer token
     partner_id     text   NOT NULL,
-    claim_id       text   NOT NULL,
-    customer_token text   NOT NULL,
+    claim_id       text   COLLATE "C" NOT NULL,
+    customer_token text   COLLATE "C" NOT NULL,
     state          text   NOT NULL CHECK (state IN ('ELIGIBLE', 'OWNING', 'LOST', 'CONVERTED', 'EXPIRED')),
     recorded_at_ms bigint NOT NULL,
-    last_touch_ms  bigint NOT NULL,           -- occurred_at of the latest touch
+    last_told_ms   bigint,                    -- the latest touch that the partner's files told, and the file
     last_batch_id  text,
     expires_at_ms  bigint NOT NULL,           -- of an ELIGIBLE claim: its lookback; of an owner: its post window
     customer_id    text,                      -- set by the decision, never before
@@ -95,14 +95,14 @@ CREATE INDEX referral_scan_forgotten ON referral_scan (expires_at_ms) WHERE pres
 CREATE TABLE referral_touch (                 -- the log that attribution reads: append only
     touch_id       bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     partner_id     text   NOT NULL,
-    claim_id       text   NOT NULL,
+    claim_id       text   COLLATE "C" NOT NULL,
     evidence       text   NOT NULL CHECK (evidence IN ('signed_scan', 'click_id', 'batch', 'code')),
     occurred_at_ms bigint NOT NULL,
     recorded_at_ms bigint NOT NULL CHECK (occurred_at_ms <= recorded_at_ms),
     consent_ref    text   NOT NULL,           -- the partner's record of the customer's consent; of a scan, the scan itself
     site           text   NOT NULL,
     campaign       text   NOT NULL,
-    batch_id       text,
+    batch_id       text   COLLATE "C",
     row_no         int,
     link_id        text,
     CHECK ((evidence = 'batch') = (batch_id IS NOT NULL AND row_no IS NOT NULL)),
@@ -118,7 +118,7 @@ CREATE TABLE referral_owner (                 -- the first time a customer reach
     goal          text   NOT NULL,
     via           text   NOT NULL CHECK (via IN ('touch', 'owner', 'nobody')),
     partner_id    text,
-    claim_id      text,
+    claim_id      text   COLLATE "C",
     touch_id      bigint REFERENCES referral_touch,
     evidence      text,
     campaign      text,
@@ -145,9 +145,9 @@ CREATE TABLE referral_goal (                  -- every event of the bank's feed,
     recorded_at_ms bigint NOT NULL,
     amount_minor   bigint NOT NULL,
     outcome        text   NOT NULL CHECK (outcome IN
-                       ('owned', 'converted', 'nobody', 'window_over', 'no_contract', 'currency')),
+                       ('owned', 'converted', 'repeated', 'nobody', 'window_over', 'no_contract', 'currency')),
     partner_id     text,
-    claim_id       text,
+    claim_id       text   COLLATE "C",
     event_id       text   UNIQUE,             -- goal.reached, where a contract pays for it
     CHECK ((outcome IN ('owned', 'converted')) = (event_id IS NOT NULL))
 );

@@ -1,0 +1,195 @@
+"""A batch on its way in: declared, then its file received whole or not at all, then applied by chunks.
+
+Each chunk is one transaction: rows, touches, claims, counts and the cursor move together. A process that dies in the
+middle leaves a batch whose cursor says where to go on; no row is applied twice, as the database says too.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import asyncpg
+
+from gateway import metrics
+from gateway.database import Connection, Database
+from gateway.events import outbox
+from gateway.ids import new_id
+from gateway.partners.identity import IdentityKeys
+from gateway.partners.partner import Partner
+from gateway.referrals import batch as rules
+from gateway.referrals.model import ROW_CODES, Batch, BatchState, Evidence, ReferralTerms, RowOutcome, TermsBook
+from gateway.referrals.store import batches
+from gateway.referrals.store.batches import RowTerms
+from gateway.refusal import UnknownResource
+
+CHUNK_ROWS = 10_000  # rows a transaction: well below a second, so that a crash repeats little and locks are short
+CHUNKS_A_RUN = 25  # chunks until the chore lets others run
+DECLARATION_WAITS_MS = 86_400_000  # a declaration whose file has not come for a day no longer fills the queue
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a partner says about the file that it will send."""
+
+    out_number: str
+    row_count: int
+    file_sha256: str
+    control_total: int
+
+
+@dataclass(slots=True)
+class BatchDesk:
+    """Declares, receives and applies referral batches."""
+
+    database: Database
+    keys: IdentityKeys
+    terms: TermsBook
+    partner: Callable[[str], Partner | None]
+
+    async def declare(self, partner_id: str, declaration: Declaration, *, now_ms: int) -> Batch:
+        """The batch of this OutNumber, new or as it stands. Raises a refusal of batch.py."""
+        digest = rules.check_declaration(
+            out_number=declaration.out_number,
+            row_count=declaration.row_count,
+            file_sha256=declaration.file_sha256,
+            control_total=declaration.control_total,
+        )
+        rules.check_agreed(self.terms(partner_id, now_ms), Evidence.BATCH)
+        draft = Batch(
+            new_id("rbt"), partner_id, declaration.out_number, declaration.row_count, digest,
+            declaration.control_total, BatchState.DECLARED, now_ms, None, None, 0, 0, 0, 0,
+        )  # fmt: skip
+        async with self.database.transaction() as conn:
+            batch = await batches.declare(conn, draft)
+            if batch.batch_id == draft.batch_id:
+                await self._check_queue(conn, draft, now_ms=now_ms)
+        rules.check_same_declaration(
+            batch, row_count=draft.row_count, file_sha256=digest, control_total=draft.control_total
+        )
+        return batch
+
+    async def receive(self, partner_id: str, batch_id: str, *, file: bytes, now_ms: int) -> Batch:
+        """Keep the file of a declared batch; the same file again changes nothing. Raises a refusal of batch.py."""
+        batch = await self.find(partner_id, batch_id)
+        await asyncio.to_thread(rules.check_file, batch, file)
+        try:
+            async with self.database.transaction() as conn:
+                locked = await batches.lock(conn, partner_id, batch_id)
+                assert locked is not None, "batches are never deleted"
+                if locked.state is BatchState.DECLARED:
+                    await self._check_unseen(conn, locked)
+                    rows, tokens = await batches.copy_in(conn, file)
+                    rules.check_totals(locked, rows=rows, distinct_tokens=tokens)
+                    await batches.keep_file(conn, locked, now_ms=now_ms)
+        except (asyncpg.BadCopyFileFormatError, asyncpg.CharacterNotInRepertoireError) as error:
+            raise rules.FileMalformed(_where(error)) from None
+        except asyncpg.UniqueViolationError:  # the same file under another number, at the same moment
+            raise rules.FileReceivedBefore() from None
+        return await self.find(partner_id, batch_id)
+
+    async def find(self, partner_id: str, batch_id: str) -> Batch:
+        """Raises UnknownResource, for another partner's batch too."""
+        async with self.database.connection() as conn:
+            batch = await batches.find(conn, partner_id, batch_id)
+        if batch is None:
+            raise UnknownResource(f"There is no batch {batch_id}")
+        return batch
+
+    async def apply_batches_due(self, now_ms: int) -> int:
+        """Chore: apply what has been received, oldest first; returns the number of rows applied."""
+        rows = 0
+        for _ in range(CHUNKS_A_RUN):
+            applied = await self._apply_chunk(now_ms)
+            if not applied:
+                break
+            rows += applied
+        return rows
+
+    async def _apply_chunk(self, now_ms: int) -> int:
+        async with self.database.transaction() as conn:
+            batch = await batches.next_waiting(conn)
+            if batch is None:
+                return 0
+            to_row = min(batch.cursor_row + CHUNK_ROWS, batch.row_count)
+            terms = await self._row_terms(conn, batch)
+            codes = await batches.apply_rows(conn, batch, terms, to_row=to_row)
+            counts = _by_outcome(codes)
+            after = await batches.advance(
+                conn, batch, to_row=to_row, ok=counts[RowOutcome.OK], error=counts[RowOutcome.ERROR],
+                excluded=counts[RowOutcome.EXCLUDED], now_ms=now_ms,
+            )  # fmt: skip
+            if after.state is BatchState.APPLIED:
+                await outbox.append(conn, [_recorded(after, self.terms(batch.partner_id, _receipt(after)))],
+                                    now_ms=now_ms)  # fmt: skip
+        for outcome, count in counts.items():
+            metrics.count("parasol_claims_total", count, outcome=_LABELS[outcome])
+        return to_row - batch.cursor_row
+
+    async def _row_terms(self, conn: Connection, batch: Batch) -> RowTerms:
+        """As of the file's receipt: a batch that waits is judged as one that does not."""
+        terms = self.terms(batch.partner_id, _receipt(batch))
+        keys = await self.keys.all_keys(conn)
+        partner = self.partner(batch.partner_id)
+        agreed = terms is not None and Evidence.BATCH in terms.order
+        return RowTerms(
+            epochs=tuple(key.epoch for key in keys if key.partner_id == batch.partner_id),
+            sites=tuple(site.site_id for site in partner.sites) if partner else (),
+            lookback_ms=terms.lookback_ms if terms is not None and agreed else None,
+        )
+
+    async def _check_queue(self, conn: Connection, draft: Batch, *, now_ms: int) -> None:
+        seen = await batches.received_with_hash(conn, draft.partner_id, draft.file_sha256)
+        if seen is not None:
+            raise rules.FileReceivedBefore(f"Batch {seen} has this file", path="$.Data.FileSha256")
+        waiting = await batches.count_waiting(conn, draft.partner_id, since_ms=now_ms - DECLARATION_WAITS_MS)
+        if waiting > rules.WAITING_LIMIT:
+            raise rules.TooManyBatches(
+                f"At most {rules.WAITING_LIMIT} batches wait at a time", headers=(("retry-after", "60"),)
+            )
+
+    async def _check_unseen(self, conn: Connection, batch: Batch) -> None:
+        seen = await batches.received_with_hash(conn, batch.partner_id, batch.file_sha256)
+        if seen is not None:
+            raise rules.FileReceivedBefore(f"Batch {seen} has this file")
+
+
+_LABELS = {RowOutcome.OK: "recorded", RowOutcome.ERROR: "error", RowOutcome.EXCLUDED: "excluded"}
+
+
+def _by_outcome(codes: dict[str, int]) -> dict[RowOutcome, int]:
+    counts = dict.fromkeys(RowOutcome, 0)
+    for code, rows in codes.items():
+        counts[ROW_CODES[code]] += rows
+    return counts
+
+
+def _receipt(batch: Batch) -> int:
+    assert batch.received_at_ms is not None, "only a received batch is applied"
+    return batch.received_at_ms
+
+
+def _recorded(batch: Batch, terms: ReferralTerms | None) -> outbox.Event:
+    """One fact a batch: counts, no customers."""
+    return outbox.Event(
+        type="claim.recorded",
+        occurred_at_ms=_receipt(batch),
+        partner=batch.partner_id,
+        contract=terms.contract_id if terms else None,
+        contract_version=terms.version if terms else None,
+        data={
+            "batch_id": batch.batch_id,
+            "out_number": batch.out_number,
+            "file_sha256": batch.file_sha256.hex(),
+            "rows": batch.row_count,
+            "ok": batch.ok_count,
+            "error": batch.error_count,
+            "excluded": batch.excluded_count,
+        },
+    )
+
+
+def _where(error: asyncpg.PostgresError) -> str:
+    """PostgreSQL's words without the line's contents: a row may hold anything."""
+    context = (getattr(error, "context", None) or "").partition(",")
+    line = context[2].partition(":")[0].strip() or "some line"
+    return f"{line} is not CSV in UTF-8 with the four columns of the header"

@@ -1,0 +1,1 @@
+"""All SQL of referrals: batches, links, claims and goals, each in its module."""
