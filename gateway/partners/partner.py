@@ -80,3 +80,4 @@ class Site:
     mcc: str
     capacity: int = 0
     tariff_id: str = ""
+    name_zh: str = ""
