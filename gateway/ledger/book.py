@@ -1,4 +1,4 @@
-"""Entries of the book: pure builders. A debit is positive, a credit negative, and every entry sums to zero per currency."""
+"""Entries of the book, built by pure functions. Debits are positive, credits negative; every entry sums to zero."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,8 @@ class Entry:
     postings: tuple[Posting, ...]
 
     def __post_init__(self) -> None:
-        assert self.postings and all(posting.amount_minor for posting in self.postings), "a line moves something"
+        assert self.postings, "an entry has lines"
+        assert all(posting.amount_minor for posting in self.postings), "a line moves something"
         assert not any(totals(self.postings).values()), f"{self.cause} does not sum to zero"
 
 

@@ -1,0 +1,114 @@
+"""What a discount is made of while it runs: what a hold takes, and a redemption with its funding. Frozen, no rules."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RedemptionState(StrEnum):
+    """HELD → CONFIRMED → PART_REVERSED → REVERSED, or HELD → RELEASED | EXPIRED."""
+
+    HELD = "HELD"
+    CONFIRMED = "CONFIRMED"
+    PART_REVERSED = "PART_REVERSED"
+    REVERSED = "REVERSED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What a hold takes from one counter: fen or times. `cap=None`: counted, not limited.
+
+    A `soft` take is content with what is left (a funder's cap that flows over); any other takes all or breaks the hold.
+    """
+
+    counter: str
+    amount: int
+    cap: int | None
+    soft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """Whose idempotency key stands for which request, and for which redemption once it has been granted."""
+
+    partner_id: str
+    operation: str
+    key: str
+    request_hash: bytes
+    resource_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold that the rules allow, waiting for its counters."""
+
+    redemption_id: str
+    request: KeyedRequest
+    contract_id: str
+    contract_version: int
+    discount_id: str
+    currency: str
+    order_minor: int
+    held_minor: int
+    subject_token: str | None
+    site_id: str | None
+    reference: str | None
+    occurred_at_ms: int
+    expires_ms: int
+    takes: tuple[Take, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Funding:
+    """Who paid which part of a confirmed discount. `cap_left` is what each capped party had left for it."""
+
+    event_id: str
+    legs: Mapping[str, int]
+    reversed_legs: Mapping[str, int]
+    cap_left: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Redemption:
+    """A redemption as it stands. `takes` is what its hold took, by counter."""
+
+    redemption_id: str
+    partner_id: str
+    contract_id: str
+    contract_version: int
+    discount_id: str
+    state: RedemptionState
+    currency: str
+    order_minor: int
+    held_minor: int
+    discount_minor: int
+    reversed_minor: int
+    subject_token: str | None
+    site_id: str | None
+    reference: str | None
+    occurred_at_ms: int
+    held_at_ms: int
+    expires_ms: int
+    changed_at_ms: int
+    takes: Mapping[str, int]
+    funding: Funding | None
+
+    @property
+    def payable_minor(self) -> int:
+        """What the customer pays: the order less the discount that is held or confirmed."""
+        granted = self.held_minor if self.state is RedemptionState.HELD else self.discount_minor
+        return self.order_minor - granted
+
+
+@dataclass(frozen=True, slots=True)
+class CounterChange:
+    """What a step changes in one counter; see the columns of the table."""
+
+    taken: int = 0
+    used: int = 0
+    reversed: int = 0
+
+    def __add__(self, other: "CounterChange") -> "CounterChange":
+        return CounterChange(self.taken + other.taken, self.used + other.used, self.reversed + other.reversed)

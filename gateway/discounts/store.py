@@ -1,0 +1,126 @@
+"""Redemptions and their counters in PostgreSQL. The decision of a batch of holds is one statement (ADR 0006)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from asyncpg import Record
+
+from gateway.database import Connection
+from gateway.discounts.model import CounterChange, Funding, Hold, KeyedRequest, Redemption, RedemptionState, Take
+from gateway.jsonio import encode
+
+_HOLD = "SELECT place, broken, known_id, known_hash FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7, $8)"
+_COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency, order_minor,
+    held_minor, discount_minor, reversed_minor, subject_token, site_id, reference, occurred_at_ms, held_at_ms,
+    expires_ms, changed_at_ms, counter_names, counter_takes, funding"""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one hold: held (all None), broken by a take, or known as the redemption of its key."""
+
+    broken: Take | None = None
+    known_id: str | None = None
+    known_hash: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CounterState:
+    """One counter as it stands."""
+
+    cap: int | None
+    taken: int
+    used: int
+    reversed: int
+
+
+async def hold_many(conn: Connection, holds: Sequence[Hold], *, now_ms: int) -> list[Decision]:
+    """Decide the holds in order and write what was decided; exact at every cap. Keys differ within the batch."""
+    caps = {take.counter: take.cap for hold in holds for take in hold.takes}
+    names = sorted(caps)
+    place = {name: number for number, name in enumerate(names, 1)}
+    needs = [(row, take) for row, hold in enumerate(holds, 1) for take in hold.takes]
+    rows = await conn.fetch(
+        _HOLD,
+        now_ms, names, [caps[name] for name in names],
+        [row for row, _ in needs], [place[take.counter] for _, take in needs], [take.amount for _, take in needs],
+        [take.cap for _, take in needs], [take.soft for _, take in needs],
+        encode(holds).decode(),
+    )  # fmt: skip
+    return [
+        Decision(needs[row["broken"] - 1][1] if row["broken"] else None, row["known_id"], row["known_hash"])
+        for row in rows
+    ]
+
+
+async def load(conn: Connection, redemption_id: str) -> Redemption | None:
+    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = $1", redemption_id)  # noqa: S608
+    return _redemption(row) if row else None
+
+
+async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
+    """The redemptions by id, ours until the transaction ends; locked in the order of their ids."""
+    rows = await conn.fetch(
+        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1) ORDER BY redemption_id FOR UPDATE",  # noqa: S608
+        list(redemption_ids),
+    )
+    return {row["redemption_id"]: _redemption(row) for row in rows}
+
+
+async def known_requests(conn: Connection, requests: Sequence[KeyedRequest]) -> dict[tuple[str, str, str], bytes]:
+    """The request hashes of the keys that were used before, by (partner, operation, key)."""
+    rows = await conn.fetch(
+        """SELECT i.partner_id, i.operation, i.key, i.request_hash
+           FROM unnest($1::text[], $2::text[], $3::text[]) AS k (partner_id, operation, key)
+           JOIN idempotency i USING (partner_id, operation, key)""",
+        [r.partner_id for r in requests], [r.operation for r in requests], [r.key for r in requests],
+    )  # fmt: skip
+    return {(row["partner_id"], row["operation"], row["key"]): row["request_hash"] for row in rows}
+
+
+async def write_steps(
+    conn: Connection,
+    redemptions: Sequence[Redemption],
+    *,
+    counters: Mapping[str, CounterChange],
+    caps: Mapping[str, int | None],
+    requests: Sequence[KeyedRequest],
+    now_ms: int,
+) -> None:
+    """The redemptions as they are now, what their counters get, and the keys of the requests."""
+    names = sorted(counters)
+    await conn.execute(
+        _STEP,
+        now_ms, names, [caps.get(name) for name in names],
+        [counters[name].taken for name in names], [counters[name].used for name in names],
+        [counters[name].reversed for name in names],
+        encode(redemptions).decode(), encode(requests).decode(),
+    )  # fmt: skip
+
+
+async def expired_ids(conn: Connection, *, now_ms: int, limit: int) -> list[str]:
+    """Holds whose time is over, oldest first, that nobody else is working on."""
+    rows = await conn.fetch(
+        """SELECT redemption_id FROM redemption WHERE state = 'HELD' AND expires_ms <= $1
+           ORDER BY expires_ms LIMIT $2 FOR UPDATE SKIP LOCKED""",
+        now_ms, limit,
+    )  # fmt: skip
+    return [row["redemption_id"] for row in rows]
+
+
+async def counter_states(conn: Connection, names: Sequence[str]) -> dict[str, CounterState]:
+    """The counters that exist; one that nobody took from yet does not."""
+    rows = await conn.fetch("SELECT name, cap, taken, used, reversed FROM counter WHERE name = ANY ($1)", list(names))
+    return {row["name"]: CounterState(row["cap"], row["taken"], row["used"], row["reversed"]) for row in rows}
+
+
+def _redemption(row: Record) -> Redemption:
+    values = dict(row)
+    names, takes = values.pop("counter_names"), values.pop("counter_takes")
+    funding = values.pop("funding")
+    return Redemption(
+        **{**values, "state": RedemptionState(values["state"])},
+        takes=dict(zip(names, takes, strict=True)),
+        funding=Funding(**funding) if funding else None,
+    )
