@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from gateway.app import House, open_house
+from gateway.database import Database
 from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient
 from gateway.provision import provision
@@ -110,6 +111,14 @@ async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@pytest.fixture()
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Connections to this test's own database, for stores below the API."""
+    opened = await Database.connect(database_url, pool_size=4)
+    yield opened
+    await opened.close()
 
 
 @pytest.fixture()
