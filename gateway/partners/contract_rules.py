@@ -1,0 +1,157 @@
+"""What a contract's shape alone cannot say: shares that add up, steps that rise, durations and zones that exist."""
+
+import re
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from gateway.document import DocumentInvalid, shape_document
+from gateway.money import MINOR_DIGITS
+from gateway.partners.contract import (
+    BPS_WHOLE,
+    Commission,
+    Conditions,
+    Contract,
+    Discount,
+    Head,
+    Share,
+    clock_range,
+    duration_ms,
+)
+
+
+def from_document(plain: Any, *, file: str = "contract") -> Contract:
+    """Shape and rules checked. Raises DocumentInvalid naming file, key path and reason."""
+    contract = shape_document(plain, Contract, name=file)
+    for key, reason in _faults(contract):
+        raise DocumentInvalid(file, key, reason)
+    return contract
+
+
+def _faults(contract: Contract) -> list[tuple[str, str]]:
+    """What the shape alone cannot say, as (key, reason)."""
+    found = _head_faults(contract.contract)
+    found += [fault for i, d in enumerate(contract.discount) for fault in _discount_faults(d, f"$.discount[{i}]")]
+    found += [fault for i, c in enumerate(contract.commission) for fault in _commission_faults(c, f"$.commission[{i}]")]
+    found += _repeated("$.discount", [discount.id for discount in contract.discount])
+    found += _repeated("$.commission", [commission.goal for commission in contract.commission])
+    if contract.attribution is not None:
+        found += _durations("$.attribution", lookback=contract.attribution.lookback,
+                            post_window=contract.attribution.post_window)  # fmt: skip
+        found += _repeated("$.attribution.order", list(contract.attribution.order))
+        if not contract.attribution.order:
+            found.append(("$.attribution.order", "names no evidence"))
+    if contract.settle.min_pay_minor < 0:
+        found.append(("$.settle.min_pay_minor", "is negative"))
+    for i, example in enumerate(contract.example):
+        if contract.find_discount(example.given.discount) is None:
+            found.append((f"$.example[{i}].given.discount", "is not a discount of this contract"))
+    return found
+
+
+def _head_faults(head: Head) -> list[tuple[str, str]]:
+    found = []
+    if head.version < 1:
+        found.append(("$.contract.version", "starts at 1"))
+    if head.currency not in MINOR_DIGITS:
+        found.append(("$.contract.currency", f"is not one of {', '.join(sorted(MINOR_DIGITS))}"))
+    if head.valid_to is not None and head.valid_to < head.valid_from:
+        found.append(("$.contract.valid_to", "is before valid_from"))
+    try:
+        ZoneInfo(head.timezone)
+    except (ZoneInfoNotFoundError, ValueError):
+        found.append(("$.contract.timezone", f"{head.timezone!r} is not a time zone like Asia/Shanghai"))
+    return found
+
+
+_NEEDED = {
+    "cap_price": {"pay_minor"},
+    "amount_off": {"off_minor"},
+    "percent_off": {"bps"},
+    "threshold_off": {"min_minor", "off_minor"},
+}
+_ALLOWED = {"cap_price": {"max_off_minor"}, "percent_off": {"max_off_minor"}}
+
+
+def _discount_faults(discount: Discount, key: str) -> list[tuple[str, str]]:
+    given = {name: getattr(discount, name) for name in ("pay_minor", "off_minor", "min_minor", "bps", "max_off_minor")}
+    present = {name for name, value in given.items() if value is not None}
+    needed, allowed = _NEEDED[discount.kind], _ALLOWED.get(discount.kind, set())
+    found = [(f"{key}.{name}", f"is needed by {discount.kind}") for name in sorted(needed - present)]
+    found += [(f"{key}.{name}", f"means nothing for {discount.kind}") for name in sorted(present - needed - allowed)]
+    found += [(f"{key}.{name}", "is negative") for name, value in given.items() if value is not None and value < 0]
+    if discount.bps is not None and discount.bps > BPS_WHOLE:
+        found.append((f"{key}.bps", f"is above {BPS_WHOLE}"))
+    found += _durations(key, hold=discount.hold)
+    found += _condition_faults(discount.when, f"{key}.when")
+    limits = msgspec.structs.asdict(discount.limits)
+    found += [(f"{key}.limits.{n}", "is below 1") for n, value in limits.items() if value is not None and value < 1]
+    return found + _fund_faults(discount.fund, f"{key}.fund")
+
+
+def _condition_faults(when: Conditions, key: str) -> list[tuple[str, str]]:
+    found = []
+    if any(day not in range(1, 8) for day in when.weekday):
+        found.append((f"{key}.weekday", "holds a day that is not 1 (Monday) to 7"))
+    if any(re.fullmatch(r"\d{4}", mcc, re.ASCII) is None for mcc in when.mcc):
+        found.append((f"{key}.mcc", "holds a code that is not four digits"))
+    if when.min_minor < 0:
+        found.append((f"{key}.min_minor", "is negative"))
+    if when.time is not None:
+        try:
+            clock_range(when.time)
+        except ValueError as error:
+            found.append((f"{key}.time", str(error)))
+    return found
+
+
+def _fund_faults(fund: tuple[Share, ...], key: str) -> list[tuple[str, str]]:
+    found = _repeated(key, [share.party for share in fund])
+    if sum(share.bps for share in fund) != BPS_WHOLE or any(share.bps < 0 for share in fund):
+        found.append((key, f"does not share out exactly {BPS_WHOLE} basis points"))
+    parties = {share.party for share in fund}
+    uncapped = {share.party for share in fund if share.cap_minor is None}
+    for i, share in enumerate(fund):
+        if (share.cap_minor is None) != (share.overflow is None):
+            found.append((f"{key}[{i}]", "has cap_minor and overflow together, or neither"))
+        elif share.cap_minor is not None and share.cap_minor < 0:
+            found.append((f"{key}[{i}].cap_minor", "is negative"))
+        elif share.overflow is not None and share.overflow not in parties & uncapped:
+            found.append((f"{key}[{i}].overflow", "is not an uncapped party of this fund"))
+    return found
+
+
+def _commission_faults(commission: Commission, key: str) -> list[tuple[str, str]]:
+    if commission.kind == "CPS":
+        found = [(f"{key}.{name}", "means nothing for CPS") for name in ("tiers", "period", "steps")
+                 if getattr(commission, name)]  # fmt: skip
+        if commission.bps is None or not 0 <= commission.bps <= BPS_WHOLE:
+            found.append((f"{key}.bps", f"is needed, 0 to {BPS_WHOLE}"))
+        if commission.cap_per_customer_minor is not None and commission.cap_per_customer_minor < 0:
+            found.append((f"{key}.cap_per_customer_minor", "is negative"))
+        return found + (_durations(key, window=commission.window) if commission.window else [])
+    found = [(f"{key}.{name}", "means nothing for CPA") for name in ("bps", "cap_per_customer_minor", "window")
+             if getattr(commission, name) is not None]  # fmt: skip
+    starts = [step.start for step in commission.steps]
+    if not starts or starts[0] != 0 or starts != sorted(set(starts)):
+        found.append((f"{key}.steps", "start at 0 and rise"))
+    if any(step.minor < 0 for step in commission.steps):
+        found.append((f"{key}.steps", "hold a negative amount"))
+    if commission.tiers is None or commission.period is None:
+        found.append((key, 'says tiers = "marginal" and period = "month"'))
+    return found
+
+
+def _durations(key: str, **texts: str) -> list[tuple[str, str]]:
+    found = []
+    for name, text in texts.items():
+        try:
+            duration_ms(text)
+        except ValueError as error:
+            found.append((f"{key}.{name}", str(error)))
+    return found
+
+
+def _repeated(key: str, names: list[str]) -> list[tuple[str, str]]:
+    return [(key, f"names {name} twice") for name in sorted({n for n in names if names.count(n) > 1})]

@@ -1,0 +1,1 @@
+"""Closed days, statements and proofs; reads facts, never called by the capabilities."""

@@ -1,0 +1,49 @@
+"""What settlement remembers: sealed days and statements, frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerTree:
+    """A partner's own Merkle tree within a day."""
+
+    partner_id: str
+    size: int
+    root_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedDay:
+    """A closed business day: `head` is what was signed, `head_hash` the SHA-256 of its canonical bytes."""
+
+    day: date
+    head: Mapping[str, Any]
+    head_jws: str
+    head_hash: bytes
+    root_hash: bytes
+    event_count: int
+    trees: tuple[PartnerTree, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StatementRow:
+    """A statement as the database has it; `totals` in minor units, `sha256` and `size_bytes` of its file."""
+
+    statement_id: str
+    partner_id: str
+    number: int
+    currency: str
+    from_day: date
+    to_day: date
+    state: str
+    requested_by: str
+    requested_at_ms: int
+    totals: Mapping[str, int] | None = None
+    line_count: int | None = None
+    sha256: bytes | None = None
+    size_bytes: int | None = None
+    issued_at_ms: int | None = None
+    failure: str | None = None
