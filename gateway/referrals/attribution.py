@@ -1,8 +1,9 @@
 """Who owns a customer's goal: a pure function of the touch log and the terms, the same on every replay.
 
-Two rounds. A partner's own contract picks the one touch that stands for the partner (what counts, how far back, first
-or last). Then the bank's declared order, the same for all, compares the partners' touches: evidence, first or last,
-server receipt, id. The order is total, so there is one owner or none, and every loser has the reason that beat it.
+A touch stands if its partner's contract counts it: the kind of evidence, the goal, how far back, met and reported
+before the goal. Of all that stand, the bank's declared order, the same for all, finds the partner: evidence, first or
+last, server receipt, id. Which of that partner's own touches is named then follows its contract. The order is total:
+one owner or none, every loser has the reason that beat it, and more touches never lose a customer.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,11 @@ class BankRule:
 
 
 BANK_RULE = BankRule("2026-1", (Evidence.SIGNED_SCAN, Evidence.CLICK_ID, Evidence.BATCH, Evidence.CODE), Pick.LAST)
+
+
+RIVALRY_CODES = frozenset(
+    ("evidence_outranked", "later_touch_counts", "earlier_touch_counts", "received_later", "higher_id")
+)  # how one touch that stands beats another; with "own_" in front: of the same partner
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +82,34 @@ def attribute(
 ) -> Decision:
     """Decide one goal. `terms` holds each partner's terms in force when the goal occurred; the order of `touches` is
     of no effect."""
-    steps: list[Step] = []
-    standing: dict[str, list[Touch]] = {}
+    standing: list[Touch] = []
+    excluded: list[Step] = []
     for touch in sorted(touches, key=lambda touch: touch.touch_id):
         reason = _disqualified(touch, goal, terms.get(touch.partner_id))
         if reason is None:
-            standing.setdefault(touch.partner_id, []).append(touch)
+            standing.append(touch)
         else:
-            steps.append(_step(touch, *reason))
-    champions = [
-        _contest(standing[partner_id], _Bout(terms[partner_id].order, terms[partner_id].pick), own=True, steps=steps)
-        for partner_id in sorted(standing)
-    ]
-    if not champions:
-        return Decision(None, frozenset(), (*steps,))
-    owner = _contest(champions, _Bout(rule.order, rule.pick), own=False, steps=steps)
+            excluded.append(_step(touch, *reason))
+    if not standing:
+        return Decision(None, frozenset(), tuple(excluded))
+    best, rivals = _contest(standing, _Bout(rule.order, rule.pick), prefix="")
+    own_terms = terms[best.partner_id]
+    own = [touch for touch in standing if touch.partner_id == best.partner_id]
+    owner, own_steps = _contest(own, _Bout(own_terms.order, own_terms.pick), prefix="own_")
     won = _step(owner, "won", {"evidence": owner.evidence.value, "occurred_at": owner.occurred_at_ms})
-    losers = {touch.claim_id for group in standing.values() for touch in group} - {owner.claim_id}
-    return Decision(owner, frozenset(losers), (won, *reversed(steps)))
+    losers = frozenset(touch.claim_id for touch in standing) - {owner.claim_id}
+    foreign = [step for step in rivals if step.partner_id != best.partner_id]
+    return Decision(owner, losers, (won, *foreign, *own_steps, *excluded))
 
 
-def _contest(touches: list[Touch], bout: _Bout, *, own: bool, steps: list[Step]) -> Touch:
-    """The best touch of a round; the others leave a step, the nearest rival last."""
+def _contest(touches: list[Touch], bout: _Bout, *, prefix: str) -> tuple[Touch, list[Step]]:
+    """The best touch of a round, and why each of the others is not, the nearest first."""
     winner, *rest = sorted(touches, key=bout.key)
-    for loser in reversed(rest):
+    steps = []
+    for loser in rest:
         code, facts = bout.reason(winner, loser)
-        steps.append(_step(loser, f"own_{code}" if own else code, facts))
-    return winner
+        steps.append(_step(loser, prefix + code, facts))
+    return winner, steps
 
 
 Check = Callable[[Touch, GoalReached, ReferralTerms], dict[str, Any] | None]

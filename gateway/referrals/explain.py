@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.clock import rfc3339
-from gateway.referrals.attribution import Step
+from gateway.referrals.attribution import RIVALRY_CODES, Step
 
 WORDS: dict[str, tuple[str, str]] = {
     "won": ("{who} owns the goal: {evidence} of {occurred_at}", "{who}获得归属：依据为 {occurred_at} 的 {evidence}"),
@@ -61,7 +61,6 @@ WORDS: dict[str, tuple[str, str]] = {
         "{who}自 {anchor_at} 起拥有该客户，后续归属期至 {until}",
     ),
 }  # fmt: skip
-RIVALRY = frozenset(("evidence_outranked", "later_touch_counts", "earlier_touch_counts", "received_later", "higher_id"))
 _TIMES = frozenset(("occurred_at", "recorded_at", "goal_at", "anchor_at", "until"))
 
 
@@ -80,7 +79,7 @@ def explain(steps: Iterable[Step], *, viewer: str | None) -> tuple[Sentence, ...
 
 
 def _may_read(step: Step, viewer: str) -> bool:
-    return step.partner_id == viewer or step.code in RIVALRY
+    return step.partner_id == viewer or step.code in RIVALRY_CODES
 
 
 def _sentence(step: Step, viewer: str | None) -> Sentence:
