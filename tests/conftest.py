@@ -1,6 +1,5 @@
 """A fresh world for each test: its own database cloned from a migrated template, the app in process, signing clients."""
 
-import asyncio
 import json
 import os
 import secrets
@@ -128,8 +127,3 @@ async def world(home: Path, database_url: str) -> AsyncIterator[World]:
         transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
         async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
             yield World(house, http, home, database_url)
-
-
-@pytest.fixture(scope="session")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    return asyncio.DefaultEventLoopPolicy()
