@@ -167,7 +167,7 @@ WITH taken AS MATERIALIZED (
                                      last_batch_id, expires_at_ms)
     SELECT $2, 'clm_' || substr($1, 5, 10) || substr(md5($1 || ':' || row_no), 1, 16), customer_token, 'ELIGIBLE',
            $7, at_ms, $1, at_ms + $8
-    FROM judged WHERE code IS NULL ORDER BY row_no
+    FROM judged WHERE code IS NULL ORDER BY customer_token  -- two batches at once lock in the same order
     ON CONFLICT (partner_id, customer_token) DO UPDATE
     SET last_told_ms = excluded.last_told_ms, last_batch_id = excluded.last_batch_id,
         expires_at_ms = CASE WHEN c.goal IS NULL THEN GREATEST(c.expires_at_ms, excluded.expires_at_ms)

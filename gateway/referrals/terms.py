@@ -1,0 +1,35 @@
+"""The referral part of the contracts, as the rules read it."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from gateway.partners.contract import Contract
+from gateway.referrals.model import Evidence, Pick, ReferralTerms, TermsBook
+
+
+def terms_book(contract_at: Callable[[str, int], Contract | None]) -> TermsBook:
+    """Looks up the version in force; None where there is no contract, or one without [attribution]."""
+
+    def terms(partner_id: str, at_ms: int) -> ReferralTerms | None:
+        contract = contract_at(partner_id, at_ms)
+        return referral_terms(partner_id, contract) if contract is not None else None
+
+    return terms
+
+
+@lru_cache(maxsize=1024)
+def referral_terms(partner_id: str, contract: Contract) -> ReferralTerms | None:
+    agreed = contract.attribution
+    if agreed is None:
+        return None
+    return ReferralTerms(
+        partner_id=partner_id,
+        contract_id=contract.contract_id,
+        version=contract.version,
+        currency=contract.currency,
+        order=tuple(map(Evidence, agreed.order)),
+        pick=Pick(agreed.pick),
+        lookback_ms=agreed.lookback_ms,
+        post_window_ms=agreed.post_window_ms,
+        exclusive_for=frozenset(agreed.exclusive_for),
+    )

@@ -1,0 +1,102 @@
+"""The referral desks over a real database, with terms and a feed that a test sets: for what HTTP does not show."""
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from gateway.clock import to_ms
+from gateway.database import Database
+from gateway.keyring import Keyring
+from gateway.partners.identity import IdentityKeys
+from gateway.partners.partner import Partner, PartnerState, Site
+from gateway.referrals.attributing import FeedEntry, GoalDesk
+from gateway.referrals.model import Batch, Evidence, GoalReached, Pick, ReferralTerms
+from gateway.referrals.receiving import BatchDesk, Declaration
+
+NOW = to_ms(datetime(2026, 9, 15, 8, 0, tzinfo=UTC))
+DAY = 86_400_000
+HEADER = "customer_token,consent_ref,touched_at,site"
+TOUCHED = "2026-09-14T08:00:00Z"
+TERMS = ReferralTerms(
+    "parkco", "parkco-2026", 3, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"})
+)
+
+
+@dataclass(slots=True)
+class BankFeed:
+    """The bank's goal events, in the order in which they are added."""
+
+    goals: list[GoalReached] = field(default_factory=list)
+
+    async def read(self, after: str, limit: int) -> Sequence[FeedEntry]:
+        start = int(after or 0)
+        return [FeedEntry(str(place + 1), goal) for place, goal in enumerate(self.goals)][start : start + limit]
+
+    def add(
+        self, goal: str, phone: str, *, at_ms: int, amount: int = 0, ticket: str = "", event_id: str = ""
+    ) -> GoalReached:
+        event_id = event_id or f"bank-{len(self.goals)}"
+        entry = GoalReached(event_id, goal, f"cus-{phone}", phone, amount, "CNY", at_ms, ticket)
+        self.goals.append(entry)
+        return entry
+
+
+@dataclass(slots=True)
+class Room:
+    """Both desks and what stands behind them."""
+
+    database: Database
+    keyring: Keyring
+    keys: IdentityKeys
+    batches: BatchDesk
+    goals: GoalDesk
+    feed: BankFeed
+    contracts: dict[str, ReferralTerms]
+
+    async def token(self, partner_id: str, phone: str) -> str:
+        return await self.keys.token(partner_id, phone, now_ms=NOW)
+
+    async def send(
+        self, rows: Sequence[str], *, partner_id: str = "parkco", number: str = "n-1", now_ms: int = NOW
+    ) -> Batch:
+        """Declare and send a file; nothing is applied yet."""
+        file = csv_file(rows)
+        tokens = {row.partition(",")[0] for row in rows}
+        said = Declaration(number, len(rows), hashlib.sha256(file).hexdigest(), len(tokens))
+        batch = await self.batches.declare(partner_id, said, now_ms=now_ms)
+        return await self.batches.receive(partner_id, batch.batch_id, file=file, now_ms=now_ms)
+
+    async def sql(self, statement: str, *values: object) -> list[dict[str, object]]:
+        async with self.database.connection() as conn:
+            return [dict(row) for row in await conn.fetch(statement, *values)]
+
+
+def csv_file(rows: Sequence[str]) -> bytes:
+    return "\n".join([HEADER, *rows, ""]).encode()
+
+
+def row(token: str, *, consent: str = "c-1", touched: str = TOUCHED, site: str = "") -> str:
+    return f"{token},{consent},{touched},{site}"
+
+
+@asynccontextmanager
+async def open_room(url: str) -> AsyncIterator[Room]:
+    database = await Database.connect(url, pool_size=4)
+    keyring = Keyring(bytes(32))
+    keys = IdentityKeys(database, keyring)
+    contracts = {"parkco": TERMS, "shopco": replace(TERMS, partner_id="shopco", contract_id="shopco-2026")}
+    sites = (Site("lot-1", "Lot 1", "7523"),)
+    partner = Partner("parkco", "ParkCo", "停车", "parking", PartnerState.ACTIVE, "p", (), sites=sites)
+    feed = BankFeed()
+
+    def terms(partner_id: str, _: int) -> ReferralTerms | None:
+        return contracts.get(partner_id)
+
+    batches = BatchDesk(database, keys, terms, {"parkco": partner}.get)
+    goals = GoalDesk(database, keys, terms, feed.read)
+    try:
+        yield Room(database, keyring, keys, batches, goals, feed, contracts)
+    finally:
+        await database.close()

@@ -1,0 +1,320 @@
+"""Referrals when things go wrong: a crash in the middle, events twice, files twice; what no partner may find out."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from gateway.database import Connection
+from gateway.referrals import receiving
+from gateway.referrals.batch import FileMalformed, FileNotAsDeclared, FileReceivedBefore
+from gateway.referrals.receiving import Declaration
+from gateway.referrals.store import batches as store
+from tests.faults.referral_room import DAY, NOW, TOUCHED, Room, csv_file, open_room, row
+
+PHONES = [f"1380000{n:04d}" for n in range(40)]
+
+
+@pytest.fixture
+async def room(database_url: str) -> AsyncIterator[Room]:
+    async with open_room(database_url) as opened:
+        yield opened
+
+
+async def tokens(room: Room, partner_id: str, phones: list[str]) -> list[str]:
+    return [await room.token(partner_id, phone) for phone in phones]
+
+
+async def test_every_row_of_a_file_gets_its_result(room: Room) -> None:
+    first, second, third = await tokens(room, "parkco", PHONES[:3])
+    batch = await room.send(
+        [
+            row(first),
+            row("idt_1_short"),
+            row(first.replace("idt_1_", "idt_9_")),
+            row(second, consent=""),
+            row(second, consent="has blanks"),
+            row(second, touched="2026-02-31T00:00:00Z"),
+            row(second, touched="yesterday"),
+            row(second, touched="2026-09-15T08:06:00Z"),
+            row(second, site="lot-9"),
+            row(second, touched="2026-08-01T00:00:00Z"),
+            row(second, site="lot-1", touched="2026-09-15T16:00:00.5+08:00"),
+            row(second),
+            row(third, touched="2026-09-15T08:04:00Z"),
+        ]
+    )
+    assert await room.batches.apply_batches_due(NOW + 1) == 13
+    async with room.database.connection() as conn:
+        results = await store.results(conn, batch.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=100)
+    assert [(result.row_no, result.code) for result in results] == [
+        (1, "OK"),
+        (2, "TOKEN_MALFORMED"),
+        (3, "TOKEN_EPOCH_UNKNOWN"),
+        (4, "CONSENT_MISSING"),
+        (5, "CONSENT_MALFORMED"),
+        (6, "TOUCHED_AT_MALFORMED"),
+        (7, "TOUCHED_AT_MALFORMED"),
+        (8, "TOUCHED_IN_FUTURE"),
+        (9, "SITE_UNKNOWN"),
+        (10, "OUTSIDE_LOOKBACK"),
+        (11, "OK"),
+        (12, "DUPLICATE_IN_FILE"),
+        (13, "OK"),
+    ]
+    after = await room.batches.find("parkco", batch.batch_id)
+    assert (after.state, after.ok_count, after.error_count, after.excluded_count) == ("APPLIED", 3, 8, 2)
+    (event,) = await room.sql("SELECT partner, leaf FROM event WHERE type = 'claim.recorded'")
+    assert b'"ok":3' in event["leaf"]
+    assert not await room.sql("SELECT FROM referral_row"), "the raw text does not stay"
+    (late,) = await room.sql("SELECT occurred_at_ms FROM referral_touch WHERE row_no = 13")
+    assert late["occurred_at_ms"] == NOW, "a clock that is ahead does not make a touch later than its receipt"
+
+
+async def test_a_crash_in_the_middle_of_a_batch_resumes_without_double_claims(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiving, "CHUNK_ROWS", 10)
+    known = await tokens(room, "parkco", PHONES)
+    batch = await room.send([row(token) for token in [*known, known[0]]])
+    real = store.advance
+
+    async def die(conn: Connection, *_: object, **rest: object) -> object:
+        if rest["to_row"] == 20:
+            pid = await conn.fetchval("SELECT pg_backend_pid()")
+            async with room.database.connection() as other:
+                await other.execute("SELECT pg_terminate_backend($1)", pid)
+        return await real(conn, *_, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "advance", die)
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+        await room.batches.apply_batches_due(NOW + 1)
+    stopped = await room.batches.find("parkco", batch.batch_id)
+    assert (stopped.state, stopped.cursor_row) == ("APPLYING", 10)
+    monkeypatch.setattr(store, "advance", real)
+    assert await room.batches.apply_batches_due(NOW + 2) == 31
+    counts = await room.sql(
+        "SELECT (SELECT count(*) FROM referral_claim) AS claims, (SELECT count(*) FROM referral_touch) AS touches,"
+        " (SELECT count(*) FROM event WHERE type = 'claim.recorded') AS events"
+    )
+    assert counts == [{"claims": 40, "touches": 40, "events": 1}]
+    done = await room.batches.find("parkco", batch.batch_id)
+    assert (done.state, done.ok_count, done.excluded_count) == ("APPLIED", 40, 1)
+
+
+async def test_two_processes_that_apply_at_once_share_the_work(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receiving, "CHUNK_ROWS", 5)
+    known = await tokens(room, "parkco", PHONES)
+    await room.send([row(token) for token in known[:20]], number="a")
+    await room.send([row(token) for token in known[10:]], number="b")
+    while True:
+        done = await asyncio.gather(room.batches.apply_batches_due(NOW), room.batches.apply_batches_due(NOW))
+        if not any(done):
+            break
+    claims = await room.sql("SELECT customer_token, count(*) AS n FROM referral_claim GROUP BY 1")
+    assert len(claims) == 40
+    assert {claim["n"] for claim in claims} == {1}
+
+
+async def test_the_same_customer_again_counts_only_with_a_newer_touch(room: Room) -> None:
+    token = await room.token("parkco", PHONES[0])
+    await room.send([row(token)], number="a")
+    await room.batches.apply_batches_due(NOW)
+    again = await room.send([row(token, consent="c-2")], number="b")
+    newer = await room.send([row(token, touched="2026-09-15T07:00:00Z")], number="c")
+    await room.batches.apply_batches_due(NOW)
+    async with room.database.connection() as conn:
+        (old,) = await store.results(conn, again.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=9)
+        (new,) = await store.results(conn, newer.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=9)
+    assert (old.code, new.code) == ("ALREADY_CLAIMED_BY_YOU", "OK")
+    assert len(await room.sql("SELECT FROM referral_claim")) == 1
+
+
+async def test_a_file_is_received_once_whatever_its_number(room: Room) -> None:
+    token = await room.token("parkco", PHONES[0])
+    first = await room.send([row(token)])
+    assert (await room.send([row(token)])).batch_id == first.batch_id
+    with pytest.raises(FileReceivedBefore, match=first.batch_id):
+        await room.send([row(token)], number="other")
+    other_partner = await room.send([row(token)], partner_id="shopco")
+    assert other_partner.batch_id != first.batch_id, "another partner's files are none of this partner's business"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"token,consent_ref,touched_at,site\nx,y,z,\n", "header"),
+        (b"customer_token,consent_ref,touched_at,site\nx,y,z\n", "line 2"),
+        (b"customer_token,consent_ref,touched_at,site\na,y,z,\nx,y,z,,\n", "line 3"),
+        (b"customer_token,consent_ref,touched_at,site\nx,\xff,z,\n", "line 2"),
+        (b'customer_token,consent_ref,touched_at,site\n"x,y,z,\n', "line 3"),
+        (b"", "header"),
+    ],
+)
+async def test_a_file_that_cannot_be_read_leaves_nothing(room: Room, content: bytes, message: str) -> None:
+    said = Declaration("n", 1, hashlib.sha256(content).hexdigest(), 1)
+    batch = await room.batches.declare("parkco", said, now_ms=NOW)
+    with pytest.raises(FileMalformed, match=message):
+        await room.batches.receive("parkco", batch.batch_id, file=content, now_ms=NOW)
+    assert (await room.batches.find("parkco", batch.batch_id)).state == "DECLARED"
+    assert not await room.sql("SELECT FROM referral_row")
+
+
+@pytest.mark.parametrize(("rows", "total", "message"), [(2, 1, "RowCount"), (3, 3, "ControlTotal")])
+async def test_a_file_that_is_not_as_declared_leaves_nothing(room: Room, rows: int, total: int, message: str) -> None:
+    file = csv_file([row("a"), row("b"), row("a")])
+    said = Declaration("n", rows, hashlib.sha256(file).hexdigest(), total)
+    batch = await room.batches.declare("parkco", said, now_ms=NOW)
+    with pytest.raises(FileNotAsDeclared, match=message):
+        await room.batches.receive("parkco", batch.batch_id, file=file, now_ms=NOW)
+    with pytest.raises(FileNotAsDeclared, match="SHA-256"):
+        await room.batches.receive("parkco", batch.batch_id, file=file + b"x", now_ms=NOW)
+    assert not await room.sql("SELECT FROM referral_row")
+
+
+async def claim(room: Room, partner_id: str, phone: str, *, number: str, touched: str = TOUCHED) -> None:
+    token = await room.token(partner_id, phone)
+    await room.send([row(token, touched=touched)], partner_id=partner_id, number=number)
+    await room.batches.apply_batches_due(NOW)
+
+
+async def states(room: Room) -> dict[str, str]:
+    found = await room.sql("SELECT partner_id, state FROM referral_claim")
+    return {str(entry["partner_id"]): str(entry["state"]) for entry in found}
+
+
+async def test_one_partner_owns_a_customer_and_later_goals_follow_within_the_window(room: Room) -> None:
+    await claim(room, "parkco", PHONES[0], number="a")
+    await claim(room, "shopco", PHONES[0], number="b", touched="2026-09-14T09:00:00Z")
+    feed = room.feed
+    feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    feed.add("CARD_ACTIVATED", PHONES[0], at_ms=NOW + 2)
+    feed.add("SPEND", PHONES[0], at_ms=NOW + 3, amount=1250)
+    feed.add("SPEND", PHONES[0], at_ms=NOW + 4, amount=99)
+    feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 5)
+    feed.add("SPEND", PHONES[0], at_ms=NOW + 91 * DAY, amount=1)
+    assert await room.goals.attribute_goals_due(NOW + 10) == 6
+    outcomes = await room.sql("SELECT goal, outcome, partner_id FROM referral_goal ORDER BY occurred_at_ms")
+    assert [(entry["goal"], entry["outcome"]) for entry in outcomes] == [
+        ("ACCOUNT_OPENED", "owned"),
+        ("CARD_ACTIVATED", "converted"),
+        ("SPEND", "converted"),
+        ("SPEND", "converted"),
+        ("ACCOUNT_OPENED", "repeated"),
+        ("SPEND", "window_over"),
+    ]
+    events = await room.sql(
+        "SELECT partner, amount_minor, contract_version, leaf FROM event WHERE type = 'goal.reached' ORDER BY seq"
+    )
+    assert [(event["partner"], event["amount_minor"]) for event in events] == [
+        ("shopco", 0),
+        ("shopco", 0),
+        ("shopco", 1250),
+        ("shopco", 99),
+    ]
+    assert f'"anchor_at_ms":{NOW + 1}'.encode() in events[3]["leaf"]  # type: ignore[operator]
+    assert await states(room) == {"parkco": "LOST", "shopco": "CONVERTED"}
+
+
+async def test_a_bank_event_read_twice_is_judged_once(room: Room) -> None:
+    await claim(room, "parkco", PHONES[0], number="a")
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1, event_id="e1")
+    room.feed.add("SPEND", PHONES[0], at_ms=NOW + 2, amount=5, event_id="e2")
+    room.feed.add("SPEND", PHONES[0], at_ms=NOW + 2, amount=5, event_id="e2")
+    await room.goals.attribute_goals_due(NOW + 10)
+    room.feed.add("SPEND", PHONES[0], at_ms=NOW + 2, amount=5, event_id="e2")
+    assert await room.goals.attribute_goals_due(NOW + 11) == 1
+    assert len(await room.sql("SELECT FROM event WHERE type = 'goal.reached'")) == 2
+
+
+async def test_two_processes_that_attribute_at_once_decide_each_goal_once(room: Room) -> None:
+    for place, phone in enumerate(PHONES):
+        room.feed.add("ACCOUNT_OPENED", phone, at_ms=NOW + place + 1)
+    known = await tokens(room, "parkco", PHONES)
+    await room.send([row(token) for token in known])
+    await room.batches.apply_batches_due(NOW)
+    await asyncio.gather(*(room.goals.attribute_goals_due(NOW + 100) for _ in range(4)))
+    assert len(await room.sql("SELECT FROM event WHERE type = 'goal.reached'")) == 40
+
+
+async def test_a_customer_who_came_alone_cannot_be_claimed_afterwards_and_nobody_is_told(room: Room) -> None:
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW - 10)
+    await room.goals.attribute_goals_due(NOW)
+    await claim(room, "parkco", PHONES[0], number="a")
+    await claim(room, "parkco", PHONES[1], number="b")
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 10)
+    room.feed.add("CARD_ACTIVATED", PHONES[0], at_ms=NOW + 11)
+    await room.goals.attribute_goals_due(NOW + 20)
+    assert not await room.sql("SELECT FROM event WHERE type = 'goal.reached'")
+    same = "SELECT state, goal, customer_id, expires_at_ms FROM referral_claim"
+    customer, stranger = await room.sql(same)
+    assert customer == stranger, "a claim on a customer of the bank looks like one on anybody else"
+    batches = await room.sql("SELECT ok_count, error_count, excluded_count FROM referral_batch")
+    assert batches[0] == batches[1]
+
+
+async def test_a_goal_waits_for_a_file_that_was_received_before_it(room: Room) -> None:
+    token = await room.token("parkco", PHONES[0])
+    await room.send([row(token)])
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    assert await room.goals.attribute_goals_due(NOW + 2) == 0
+    await room.batches.apply_batches_due(NOW + 3)
+    assert await room.goals.attribute_goals_due(NOW + 4) == 1
+    assert await states(room) == {"parkco": "OWNING"}
+
+
+async def test_an_owner_without_a_contract_then_is_not_paid(room: Room) -> None:
+    await claim(room, "parkco", PHONES[0], number="a")
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    await room.goals.attribute_goals_due(NOW + 2)
+    room.contracts["parkco"] = replace(room.contracts["parkco"], currency="EUR")
+    room.feed.add("SPEND", PHONES[0], at_ms=NOW + 2, amount=5)
+    await room.goals.attribute_goals_due(NOW + 3)
+    del room.contracts["parkco"]
+    room.feed.add("SPEND", PHONES[0], at_ms=NOW + 3, amount=5)
+    await room.goals.attribute_goals_due(NOW + 4)
+    outcomes = await room.sql("SELECT outcome FROM referral_goal ORDER BY occurred_at_ms")
+    assert [entry["outcome"] for entry in outcomes] == ["owned", "currency", "no_contract"]
+    assert len(await room.sql("SELECT FROM event WHERE type = 'goal.reached'")) == 1
+
+
+async def test_a_claim_ends_with_its_window_and_lives_again_with_a_new_touch(room: Room) -> None:
+    await claim(room, "parkco", PHONES[0], number="a")
+    assert await room.goals.expire_claims_due(NOW + 29 * DAY) == 0
+    assert await room.goals.expire_claims_due(NOW + 31 * DAY) == 1
+    assert await states(room) == {"parkco": "EXPIRED"}
+    token = await room.token("parkco", PHONES[0])
+    await room.send([row(token, touched="2026-10-20T00:00:00Z")], number="b", now_ms=NOW + 40 * DAY)
+    await room.batches.apply_batches_due(NOW + 40 * DAY)
+    assert await states(room) == {"parkco": "ELIGIBLE"}
+
+
+async def test_tokens_of_an_older_epoch_still_find_their_customer(room: Room) -> None:
+    await claim(room, "parkco", PHONES[0], number="a")
+    rolled = await room.keys.roll("parkco", actor="ops-maker", now_ms=NOW)
+    assert rolled.epoch == 2
+    assert (await room.token("parkco", PHONES[0])).startswith("idt_2_")
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    await room.goals.attribute_goals_due(NOW + 2)
+    assert await states(room) == {"parkco": "OWNING"}
+
+
+async def test_the_database_itself_refuses_a_second_owner_and_a_changed_log(room: Room) -> None:
+    await claim(room, "parkco", PHONES[0], number="a")
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    await room.goals.attribute_goals_due(NOW + 2)
+    for statement in (
+        "UPDATE referral_touch SET occurred_at_ms = 1",
+        "DELETE FROM referral_owner",
+        "UPDATE identity_key SET key_sealed = ''",
+    ):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await room.sql(statement)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await room.sql(
+            """INSERT INTO referral_owner (customer_id, goal, via, anchor_at_ms, until_ms, rule, trace, bank_event_id,
+                   decided_at_ms) SELECT customer_id, goal, 'nobody', 1, 1, 'r', '[]', 'x', 1 FROM referral_owner"""
+        )
