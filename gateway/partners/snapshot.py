@@ -7,7 +7,7 @@ counted, and holds nothing else up: a suspension must bite whatever state a neig
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -16,18 +16,21 @@ from gateway.database import Connection, Database
 from gateway.database.changes import Change, latest_seq
 from gateway.document import DocumentInvalid
 from gateway.partners import store
+from gateway.partners.contract import Contract
+from gateway.partners.contract_rules import from_document
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.partner_file import PartnerTerms, compile_partner, partner_terms
 from gateway.partners.store import Version
 from gateway.policies.policy import Policy
 from gateway.policies.policy_file import DEFAULT, PolicyTerms, compile_policy, policy_terms
 
-if TYPE_CHECKING:
-    from gateway.partners.contract import Contract
-
 log = structlog.get_logger(__name__)
 _KINDS = frozenset(("partner", "policy", "contract", "app_key", "grant"))  # changes that a snapshot shows
-_READERS: dict[str, Callable[..., Any]] = {"partner": partner_terms, "policy": policy_terms}
+_READERS: dict[str, Callable[..., Any]] = {
+    "partner": partner_terms,
+    "policy": policy_terms,
+    "contract": lambda body, *, name: from_document(body, file=name),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,10 @@ class Snapshot:
     partners: Mapping[str, Partner]
     apps: Mapping[str, App]  # by client_id
     policies: Mapping[str, Policy]  # by partner_id; absent = everything denied
-    contracts: "Mapping[str, tuple[Contract, ...]]"  # by partner_id, oldest version first
+    contracts: Mapping[str, tuple[Contract, ...]]  # by partner_id, oldest version first
     revoked_grants: frozenset[str]
 
-    def contract_at(self, partner_id: str, occurred_ms: int) -> "Contract | None":
+    def contract_at(self, partner_id: str, occurred_ms: int) -> Contract | None:
         """The version whose term holds that instant; of several, the latest. Never today's terms for an old fact."""
         versions = self.contracts.get(partner_id, ())
         return next((contract for contract in reversed(versions) if contract.in_force(occurred_ms)), None)
@@ -128,7 +131,7 @@ async def _read(conn: Connection, documents: CompiledDocuments) -> Snapshot:
         partners=partners,
         apps={app.client_id: app for partner in partners.values() for app in partner.apps},
         policies=_policies(documents.of("partner", versions), documents.of("policy", versions)),
-        contracts={},
+        contracts=_contracts(documents.of("contract", versions), versions),
         revoked_grants=await store.revoked_grants(conn, now_ms=now_ms()),
     )
 
@@ -148,3 +151,15 @@ def _policies(
         for (partner_id, _), terms in partners.items()
         if terms.policy.use in named
     }
+
+
+def _contracts(
+    contracts: Mapping[tuple[str, int], Contract], versions: Sequence[Version]
+) -> dict[str, tuple[Contract, ...]]:
+    """By partner id, oldest version first, as the versions come."""
+    found: dict[str, tuple[Contract, ...]] = {}
+    for version in versions:
+        contract = contracts.get((version.id, version.version))
+        if version.kind == "contract" and contract is not None and version.partner_id is not None:
+            found[version.partner_id] = (*found.get(version.partner_id, ()), contract)
+    return found

@@ -102,7 +102,7 @@ def decide(arrival_ns: int, rate: Rate, *, now_ns: int) -> tuple[int, int]:
 
 
 def _lock(fd: int, offset: int) -> bool:
-    """An exclusive lock of one slot's bytes, within our patience. POSIX record locks belong to processes, not threads."""
+    """An exclusive lock of one slot's bytes, within our patience. POSIX record locks belong to processes."""
     give_up_ns = 0
     while True:
         try:

@@ -1,0 +1,127 @@
+"""The whole of partners/ and policies/, read and checked against itself; one bad file and none of it is agreed."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from gateway.document import DocumentInvalid, document_hash
+from gateway.partners.contract import Contract, document
+from gateway.partners.contract_file import load_contract
+from gateway.partners.partner_file import PartnerDraft, load_partners
+from gateway.policies.policy_file import PolicyDraft, load_policies
+
+LATEST = "contract.toml"
+_EARLIER = re.compile(r"contract\.v([1-9][0-9]{0,5})\.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDraft:
+    """A contract version that has passed every check."""
+
+    file: str
+    partner_id: str
+    contract: Contract
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedDocument:
+    """One document to apply. `version` is the contract's own; partners and policies get theirs when applied."""
+
+    file: str
+    kind: str
+    id: str
+    partner_id: str | None
+    version: int | None
+    body: Mapping[str, Any]
+
+    @property
+    def sha256(self) -> bytes:
+        return document_hash(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedFolder:
+    """Partners and policies by id; contract versions oldest first."""
+
+    policies: Mapping[str, PolicyDraft]
+    partners: Mapping[str, PartnerDraft]
+    contracts: tuple[ContractDraft, ...]
+
+    def documents(self) -> Iterator[AgreedDocument]:
+        """In the order of applying: what is referred to comes first."""
+        for policy_id, policy in self.policies.items():
+            yield AgreedDocument(policy.file, "policy", policy_id, None, None, policy.document)
+        for partner_id, partner in self.partners.items():
+            yield AgreedDocument(partner.file, "partner", partner_id, partner_id, None, partner.document)
+        for draft in self.contracts:
+            head = draft.contract.contract
+            yield AgreedDocument(
+                draft.file, "contract", head.id, draft.partner_id, head.version, document(draft.contract)
+            )
+
+
+def load_folder(folder: Path, operations: frozenset[str]) -> AgreedFolder:
+    """Read `folder`/policies and `folder`/partners. Raises DocumentInvalid for the first fault found."""
+    for name in ("policies", "partners"):
+        if not (folder / name).is_dir():
+            raise DocumentInvalid(name, "$", f"there is no such folder in {folder}")
+    policies = load_policies(folder / "policies", operations)
+    partners = load_partners(folder / "partners", policies=policies, operations=operations)
+    contracts: list[ContractDraft] = []
+    owners: dict[str, str] = {}
+    for partner_id, partner in partners.items():
+        versions = _load_versions(folder / "partners" / partner_id, partner)
+        for draft in versions:
+            owner = owners.setdefault(draft.contract.contract_id, partner_id)
+            if owner != partner_id:
+                raise DocumentInvalid(draft.file, "$.contract.id", f"is the id of a contract of {owner}")
+        contracts.extend(versions)
+    return AgreedFolder(policies, partners, tuple(contracts))
+
+
+def _load_versions(directory: Path, partner: PartnerDraft) -> list[ContractDraft]:
+    """contract.toml is the latest version, contract.vN.toml are those before; none at all is fine."""
+    partner_id = directory.name
+    drafts = []
+    for path in sorted(directory.glob("contract*.toml")):
+        name = f"partners/{partner_id}/{path.name}"
+        contract = load_contract(path, name=name)
+        _check_file_name(path.name, contract, name=name)
+        _check_sites(contract, partner, name=name)
+        drafts.append(ContractDraft(name, partner_id, contract))
+    drafts.sort(key=lambda draft: draft.contract.version)
+    _check_order(drafts)
+    return drafts
+
+
+def _check_file_name(file: str, contract: Contract, *, name: str) -> None:
+    earlier = _EARLIER.fullmatch(file)
+    if earlier is None and file != LATEST:
+        raise DocumentInvalid(name, "$", f"is named neither {LATEST} nor contract.v<version>.toml")
+    if earlier is not None and int(earlier[1]) != contract.version:
+        raise DocumentInvalid(name, "$.contract.version", f"is {contract.version}, but the file is named {file}")
+
+
+def _check_order(drafts: list[ContractDraft]) -> None:
+    for before, after in pairwise(drafts):
+        if after.contract.contract_id != before.contract.contract_id:
+            raise DocumentInvalid(after.file, "$.contract.id", f"is not the id in {before.file}; a partner has one")
+        if after.contract.version == before.contract.version:
+            raise DocumentInvalid(after.file, "$.contract.version", f"is also the version of {before.file}")
+        if after.contract.contract.valid_from < before.contract.contract.valid_from:
+            raise DocumentInvalid(after.file, "$.contract.valid_from", f"is before that of {before.file}")
+    if drafts and not drafts[-1].file.endswith(f"/{LATEST}"):
+        raise DocumentInvalid(drafts[-1].file, "$.contract.version", f"is later than that of {LATEST}")
+
+
+def _check_sites(contract: Contract, partner: PartnerDraft, *, name: str) -> None:
+    """An offer for a site that is not there would never apply, and nobody would be told."""
+    sites = {site.id for site in partner.terms.site}
+    for number, discount in enumerate(contract.discount):
+        for index, site in enumerate(discount.when.site):
+            if site not in sites:
+                key = f"$.discount[{number}].when.site[{index}]"
+                raise DocumentInvalid(name, key, f"{site!r} is not a site of {partner.terms.partner.id}")

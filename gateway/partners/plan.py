@@ -1,0 +1,70 @@
+"""What applying a folder would do: each document added, changed, unchanged or removed, and the fields that differ."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Step(StrEnum):
+    """What happens to one document."""
+
+    ADD = "added"
+    CHANGE = "changed"
+    KEEP = "unchanged"
+    REMOVE = "removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field: `key` like `$.rate.burst`; None on the side where it is not."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDocument:
+    """`version` is the one in force after applying; `body` is what would be stored."""
+
+    step: Step
+    kind: str
+    id: str
+    version: int
+    partner_id: str | None
+    body: Mapping[str, Any]
+    sha256: bytes
+    differences: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every document of the folder and of the database, by kind and id."""
+
+    documents: tuple[PlannedDocument, ...]
+
+    @property
+    def steps(self) -> tuple[PlannedDocument, ...]:
+        """What would be written."""
+        return tuple(document for document in self.documents if document.step is not Step.KEEP)
+
+
+def differences(before: Any, after: Any, *, key: str = "$") -> Iterator[Difference]:
+    """Field by field; lists of named things are compared by name, other lists as a whole."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in sorted(before.keys() | after.keys()):
+            yield from differences(before.get(name), after.get(name), key=f"{key}.{name}")
+    elif (named_before := _by_name(before)) is not None and (named_after := _by_name(after)) is not None:
+        for name in sorted(named_before.keys() | named_after.keys()):
+            yield from differences(named_before.get(name), named_after.get(name), key=f"{key}[{name}]")
+    elif before != after:
+        yield Difference(key, before, after)
+
+
+def _by_name(value: Any) -> dict[str, Any] | None:
+    """A list of tables that each have an id of their own; None for any other value."""
+    if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+        return None
+    names = [str(item.get("id") or item.get("client_id") or item.get("kid") or "") for item in value]
+    return dict(zip(names, value, strict=True)) if all(names) and len(set(names)) == len(names) else None
