@@ -114,6 +114,7 @@ class GoalDesk:
                 ((_, token),) = identity_tokens([newest[scan.partner_id]], [phone])[phone]
                 lookback_ms = terms.lookback_ms if terms else 0
                 rows.append((new_id("clm"), token, scan.scanned_at_ms + lookback_ms, scan))
+        await batches.hold_claims(conn, [scan.partner_id for *_, scan in rows])
         await goals.claim_by_scan(conn, rows, now_ms=now_ms)
 
     async def _load(self, conn: Connection, fresh: Sequence[GoalReached]) -> _Chunk:

@@ -1,6 +1,6 @@
 """SQL of batches: declared, received by COPY as text, applied chunk by chunk in one set-based statement."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -12,6 +12,7 @@ from gateway.referrals.model import Batch, BatchState, RowResult
 
 _COLUMNS = """batch_id, partner_id, out_number, row_count, file_sha256, control_total, state, declared_at_ms,
     received_at_ms, applied_at_ms, cursor_row, ok_count, error_count, excluded_count"""
+_CLAIM_WRITERS = 0x636C6D  # advisory lock space: "clm"
 RFC3339_PATTERN = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
 CONSENT_PATTERN = r"^[A-Za-z0-9._:/-]{1,64}$"
 
@@ -157,7 +158,8 @@ WITH taken AS MATERIALIZED (
 ), numbered AS (
     SELECT *, row_number() OVER (PARTITION BY customer_token, time_code IS NULL ORDER BY row_no) AS nth FROM timed
 ), judged AS MATERIALIZED (
-    SELECT n.*,
+    SELECT n.row_no, n.customer_token, n.consent_ref, n.site, n.at_ms,
+           coalesce(c.claim_id, 'clm_' || substr($1, 5, 10) || substr(md5($1 || ':' || n.row_no), 1, 16)) AS claim_id,
            CASE WHEN n.time_code IS NOT NULL THEN n.time_code
                 WHEN n.nth > 1 OR c.last_batch_id = $1 THEN 'DUPLICATE_IN_FILE'
                 WHEN n.at_ms <= c.last_told_ms THEN 'ALREADY_CLAIMED_BY_YOU' END AS code
@@ -165,20 +167,18 @@ WITH taken AS MATERIALIZED (
 ), claimed AS (
     INSERT INTO referral_claim AS c (partner_id, claim_id, customer_token, state, recorded_at_ms, last_told_ms,
                                      last_batch_id, expires_at_ms)
-    SELECT $2, 'clm_' || substr($1, 5, 10) || substr(md5($1 || ':' || row_no), 1, 16), customer_token, 'ELIGIBLE',
-           $7, at_ms, $1, at_ms + $8
-    FROM judged WHERE code IS NULL ORDER BY customer_token  -- two batches at once lock in the same order
+    SELECT $2, claim_id, customer_token, 'ELIGIBLE', $7, at_ms, $1, at_ms + $8
+    FROM judged WHERE code IS NULL ORDER BY row_no
     ON CONFLICT (partner_id, customer_token) DO UPDATE
     SET last_told_ms = excluded.last_told_ms, last_batch_id = excluded.last_batch_id,
         expires_at_ms = CASE WHEN c.goal IS NULL THEN GREATEST(c.expires_at_ms, excluded.expires_at_ms)
                              ELSE c.expires_at_ms END,
         state = CASE WHEN c.state = 'EXPIRED' AND c.goal IS NULL THEN 'ELIGIBLE' ELSE c.state END
-    RETURNING claim_id, customer_token
 ), touched AS (
     INSERT INTO referral_touch (partner_id, claim_id, evidence, occurred_at_ms, recorded_at_ms, consent_ref, site,
                                 campaign, batch_id, row_no)
     SELECT $2, claim_id, 'batch', at_ms, $7, consent_ref, site, '', $1, row_no
-    FROM judged JOIN claimed USING (customer_token) WHERE code IS NULL ORDER BY row_no
+    FROM judged WHERE code IS NULL ORDER BY row_no
 ), refused AS (
     INSERT INTO referral_row_refused (batch_id, row_no, code) SELECT $1, row_no, code FROM judged WHERE code IS NOT NULL
 )
@@ -186,8 +186,15 @@ SELECT coalesce(code, 'OK') AS code, count(*) AS rows FROM judged GROUP BY 1
 """
 
 
+async def hold_claims(conn: Connection, partner_ids: Sequence[str]) -> None:
+    """One writer of new claims a partner at a time, so that the statement after this sees all claims there are."""
+    for partner_id in sorted(set(partner_ids)):
+        await conn.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _CLAIM_WRITERS, partner_id)
+
+
 async def apply_rows(conn: Connection, batch: Batch, terms: RowTerms, *, to_row: int) -> dict[str, int]:
     """Apply the rows behind the cursor up to `to_row`; returns how many rows got which code."""
+    await hold_claims(conn, [batch.partner_id])
     rows = await conn.fetch(
         _APPLY, batch.batch_id, batch.partner_id, batch.cursor_row, to_row, list(terms.epochs), list(terms.sites),
         batch.received_at_ms, terms.lookback_ms, TOKEN_PATTERN, CONSENT_PATTERN, RFC3339_PATTERN, CLOCK_SKEW_MS,
