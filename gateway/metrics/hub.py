@@ -1,0 +1,111 @@
+"""The metrics hub: a process of its own that asks every worker for its numbers and renders the one page of all of them.
+
+`python -m gateway.metrics.hub SOCKET`. It holds nothing but numbers: when it restarts, the workers connect again and
+only what departed workers had counted is forgotten, which Prometheus takes as a counter's reset.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+import structlog
+
+from gateway.metrics.blend import Numbers, Tally, unpack_into
+from gateway.metrics.declared import METRICS
+from gateway.metrics.exposition import render
+from gateway.metrics.wire import ASK, Hello, framed, read_frame
+
+ANSWER_S = 1.0  # a worker that takes longer is shown with the numbers it sent last
+log = structlog.get_logger(__name__)
+_hello = msgspec.msgpack.Decoder(Hello)
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """A connected process: what it sent last, and who waits for what it will send next."""
+
+    writer: asyncio.StreamWriter
+    numbers: Numbers = field(default_factory=dict)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Hub:
+    """Both ends of the story: processes that feed, scrapes that read."""
+
+    def __init__(self) -> None:
+        self._tally = Tally(METRICS)
+        self._sources: set[Source] = set()
+        self._one_page = asyncio.Lock()
+
+    async def serve(self, path: str) -> asyncio.Server:
+        """Listen; only this user may connect. A socket that a killed hub left behind is replaced."""
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        before = os.umask(0o177)
+        try:
+            return await asyncio.start_unix_server(self._meet, path)
+        finally:
+            os.umask(before)
+
+    async def page(self) -> bytes:
+        """Ask all sources at once; one page at a time, as the interpreter has one thread for it anyway."""
+        async with self._one_page:
+            sources = list(self._sources)
+            await asyncio.gather(*(self._refresh(source) for source in sources))
+            total = self._tally.page(source.numbers for source in sources)
+            total.gauge("parasol_processes", len(sources))
+            return render(total)
+
+    async def _refresh(self, source: Source) -> None:
+        source.arrived.clear()
+        with suppress(OSError, TimeoutError):
+            source.writer.write(ASK)
+            await asyncio.wait_for(source.arrived.wait(), ANSWER_S)
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            hello = _hello.decode(await read_frame(reader))
+            if hello.wants == "page":
+                writer.write(framed(await self.page()))
+                await writer.drain()
+            else:
+                await self._listen(reader, Source(writer))
+        except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
+            log.info("metrics_connection_ended", error=type(error).__name__)
+        finally:
+            writer.close()
+
+    async def _listen(self, reader: asyncio.StreamReader, source: Source) -> None:
+        self._sources.add(source)
+        arriving: Numbers = {}
+        try:
+            while True:
+                if frame := await read_frame(reader):
+                    unpack_into(arriving, frame)
+                else:  # complete: only now it counts
+                    source.numbers, arriving = arriving, {}
+                    source.arrived.set()
+        except asyncio.IncompleteReadError:
+            return
+        finally:
+            self._sources.discard(source)
+            self._tally.depart(source.numbers)
+            source.arrived.set()
+
+
+async def run(path: str) -> None:
+    """Serve until SIGTERM."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    server = await Hub().serve(path)
+    await ended.wait()
+    server.close()
+    os.unlink(path)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(sys.argv[1]))
