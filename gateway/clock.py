@@ -22,6 +22,11 @@ def to_ms(moment: datetime) -> int:
     return delta.days * 86_400_000 + delta.seconds * 1000 + delta.microseconds // 1000
 
 
+def local_time(ms: int, zone: ZoneInfo) -> datetime:
+    """That instant on the zone's clocks."""
+    return datetime.fromtimestamp(ms / 1000, zone)
+
+
 def local_day(ms: int, zone: ZoneInfo) -> date:
     """The calendar day of that instant in the zone."""
-    return datetime.fromtimestamp(ms / 1000, zone).date()
+    return local_time(ms, zone).date()

@@ -9,8 +9,9 @@ from gateway.database import Connection
 from gateway.discounts.model import CounterChange, Funding, Hold, KeyedRequest, Redemption, RedemptionState, Take
 from gateway.jsonio import encode
 
-_HOLD = "SELECT place, broken, known_id, known_hash FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-_STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7, $8)"
+_HOLD = """SELECT place, broken, known_id, known_hash, takes
+    FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+_STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7)"
 _COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency, order_minor,
     held_minor, discount_minor, reversed_minor, subject_token, site_id, reference, occurred_at_ms, held_at_ms,
     expires_ms, changed_at_ms, counter_names, counter_takes, funding"""
@@ -18,11 +19,12 @@ _COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of one hold: held (all None), broken by a take, or known as the redemption of its key."""
+    """What became of one hold: broken by a take, known as the redemption of its key, or held, having taken `takes`."""
 
-    broken: Take | None = None
-    known_id: str | None = None
-    known_hash: bytes | None = None
+    broken: Take | None
+    known_id: str | None
+    known_hash: bytes | None
+    takes: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +46,27 @@ async def hold_many(conn: Connection, holds: Sequence[Hold], *, now_ms: int) -> 
     rows = await conn.fetch(
         _HOLD,
         now_ms, names, [caps[name] for name in names],
-        [row for row, _ in needs], [place[take.counter] for _, take in needs], [take.amount for _, take in needs],
+        [row for row, _ in needs], [take.counter for _, take in needs], [place[take.counter] for _, take in needs],
+        [take.amount for _, take in needs],
         [take.cap for _, take in needs], [take.soft for _, take in needs],
         encode(holds).decode(),
     )  # fmt: skip
     return [
-        Decision(needs[row["broken"] - 1][1] if row["broken"] else None, row["known_id"], row["known_hash"])
+        Decision(needs[row["broken"] - 1][1] if row["broken"] else None, row["known_id"], row["known_hash"],
+                 row["takes"])
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
-async def load(conn: Connection, redemption_id: str) -> Redemption | None:
-    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = $1", redemption_id)  # noqa: S608
-    return _redemption(row) if row else None
+async def load_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
+    """The redemptions by id, as they were committed last."""
+    if not redemption_ids:
+        return {}
+    rows = await conn.fetch(
+        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1)",  # noqa: S608
+        list(redemption_ids),
+    )
+    return {row["redemption_id"]: _redemption(row) for row in rows}
 
 
 async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
@@ -79,12 +89,20 @@ async def known_requests(conn: Connection, requests: Sequence[KeyedRequest]) -> 
     return {(row["partner_id"], row["operation"], row["key"]): row["request_hash"] for row in rows}
 
 
+async def redemption_of_request(conn: Connection, request: KeyedRequest) -> Redemption | None:
+    """The redemption that this key made."""
+    redemption_id = await conn.fetchval(
+        "SELECT resource_id FROM idempotency WHERE partner_id = $1 AND operation = $2 AND key = $3",
+        request.partner_id, request.operation, request.key,
+    )  # fmt: skip
+    return (await load_many(conn, [redemption_id])).get(redemption_id) if redemption_id else None
+
+
 async def write_steps(
     conn: Connection,
     redemptions: Sequence[Redemption],
     *,
     counters: Mapping[str, CounterChange],
-    caps: Mapping[str, int | None],
     requests: Sequence[KeyedRequest],
     now_ms: int,
 ) -> None:
@@ -92,21 +110,21 @@ async def write_steps(
     names = sorted(counters)
     await conn.execute(
         _STEP,
-        now_ms, names, [caps.get(name) for name in names],
+        now_ms, names,
         [counters[name].taken for name in names], [counters[name].used for name in names],
         [counters[name].reversed for name in names],
         encode(redemptions).decode(), encode(requests).decode(),
     )  # fmt: skip
 
 
-async def expired_ids(conn: Connection, *, now_ms: int, limit: int) -> list[str]:
-    """Holds whose time is over, oldest first, that nobody else is working on."""
+async def expired_holds(conn: Connection, *, now_ms: int, limit: int) -> list[tuple[str, str]]:
+    """(redemption, partner) of the holds whose time is over, oldest first."""
     rows = await conn.fetch(
-        """SELECT redemption_id FROM redemption WHERE state = 'HELD' AND expires_ms <= $1
-           ORDER BY expires_ms LIMIT $2 FOR UPDATE SKIP LOCKED""",
+        """SELECT redemption_id, partner_id FROM redemption WHERE state = 'HELD' AND expires_ms <= $1
+           ORDER BY expires_ms LIMIT $2""",
         now_ms, limit,
     )  # fmt: skip
-    return [row["redemption_id"] for row in rows]
+    return [(row["redemption_id"], row["partner_id"]) for row in rows]
 
 
 async def counter_states(conn: Connection, names: Sequence[str]) -> dict[str, CounterState]:

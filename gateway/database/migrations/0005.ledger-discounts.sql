@@ -51,7 +51,7 @@ CREATE TABLE counter (                        -- what a limit counts: fen or tim
     used     bigint NOT NULL DEFAULT 0,       -- confirmed (money only)
     reversed bigint NOT NULL DEFAULT 0,       -- of the confirmed; it does not open the cap again
     CHECK (taken <= cap),
-    CHECK (0 <= reversed AND reversed <= used AND used <= taken)
+    CHECK (reversed <= used AND used <= taken AND 0 <= used)
 ) WITH (fillfactor = 50);                     -- the few hot rows are rewritten by every batch, within their page
 
 CREATE TABLE redemption (
@@ -84,14 +84,14 @@ CREATE TABLE redemption (
 CREATE INDEX redemption_expiring ON redemption (expires_ms) WHERE state = 'HELD';
 
 -- Decides a batch of holds, row by row in order. Everything a row needs is taken, or nothing; a soft need takes what is
--- left. Returns for each row: nothing (held), the need that broke it, or the redemption its key stands for already.
+-- left. Returns for each row what it took; or the need that broke it, or the redemption its key stands for already.
 -- Locks: counters in the order of their names (so `names` comes sorted), then the keys, then the rows. See ADR 0006.
 CREATE FUNCTION hold_redemptions(
     now_ms bigint,
     names text[], caps bigint[],
-    need_row int[], need_counter int[], need_take bigint[], need_cap bigint[], need_soft boolean[],
+    need_row int[], need_name text[], need_counter int[], need_take bigint[], need_cap bigint[], need_soft boolean[],
     holds json                                -- the dataclass Hold of discounts/model.py, one a row
-) RETURNS TABLE (place int, broken int, known_id text, known_hash bytea)
+) RETURNS TABLE (place int, broken int, known_id text, known_hash bytea, takes bigint[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     taken_now    bigint[];
@@ -102,6 +102,8 @@ DECLARE
     need         int := 1;
     last_need    int := cardinality(need_row);
     first_need   int;
+    first_needs  int[] := broke;
+    last_needs   int[] := broke;
     counter_at   int;
 BEGIN
     INSERT INTO counter AS c (name, cap) SELECT n.name, n.cap FROM unnest(names, caps) AS n (name, cap)
@@ -123,6 +125,8 @@ BEGIN
             END IF;
             need := need + 1;
         END LOOP;
+        first_needs[this_row] := first_need;
+        last_needs[this_row] := need - 1;
         CONTINUE WHEN broke[this_row] IS NOT NULL OR known_ids[this_row] IS NOT NULL;
         FOR this_need IN first_need .. need - 1 LOOP
             counter_at := need_counter[this_need];
@@ -142,15 +146,13 @@ BEGIN
             changed_at_ms, counter_names, counter_takes)
         SELECT h.redemption_id, h.request->>'partner_id', h.contract_id, h.contract_version, h.discount_id, 'HELD',
                h.currency, h.order_minor, h.held_minor, h.subject_token, h.site_id, h.reference, h.occurred_at_ms,
-               now_ms, h.expires_ms, now_ms, t.names, t.takes
+               now_ms, h.expires_ms, now_ms, need_name[first_needs[h.place]:last_needs[h.place]],
+               took[first_needs[h.place]:last_needs[h.place]]
         FROM ROWS FROM (json_to_recordset(holds) AS (redemption_id text, request json, contract_id text,
                  contract_version int, discount_id text, currency text, order_minor bigint, held_minor bigint,
                  subject_token text, site_id text, reference text, occurred_at_ms bigint, expires_ms bigint)
              ) WITH ORDINALITY AS h (redemption_id, request, contract_id, contract_version, discount_id, currency,
                  order_minor, held_minor, subject_token, site_id, reference, occurred_at_ms, expires_ms, place)
-        JOIN (SELECT n.row_at, array_agg(names[n.counter_at]) AS names, array_agg(n.take) AS takes
-              FROM unnest(need_row, need_counter, took) AS n (row_at, counter_at, take) GROUP BY n.row_at) t
-          ON t.row_at = h.place
         WHERE broke[h.place] IS NULL AND known_ids[h.place] IS NULL;
     INSERT INTO idempotency (partner_id, operation, key, request_hash, resource_id, created_at_ms)
         SELECT h.request->>'partner_id', h.request->>'operation', h.request->>'key',
@@ -158,7 +160,7 @@ BEGIN
         FROM ROWS FROM (json_to_recordset(holds) AS (redemption_id text, request json)) WITH ORDINALITY
              AS h (redemption_id, request, place)
         WHERE broke[h.place] IS NULL AND known_ids[h.place] IS NULL;
-    RETURN QUERY SELECT r.place::int, r.broke_at, r.known, r.hash
+    RETURN QUERY SELECT r.place::int, r.broke_at, r.known, r.hash, took[first_needs[r.place]:last_needs[r.place]]
         FROM unnest(broke, known_ids, known_hashes) WITH ORDINALITY AS r (broke_at, known, hash, place)
         ORDER BY r.place;
 END $$;
@@ -167,14 +169,13 @@ END $$;
 -- reverse): the rows as they are now, what the counters get back or count as used, and the keys.
 CREATE FUNCTION step_redemptions(
     now_ms bigint,
-    names text[], caps bigint[], taken_more bigint[], used_more bigint[], reversed_more bigint[],
+    names text[], taken_more bigint[], used_more bigint[], reversed_more bigint[],
     redemptions json,                         -- the dataclass Redemption of discounts/model.py
     requests json                             -- KeyedRequest and the redemption it stands for
 ) RETURNS void
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
-    INSERT INTO counter AS c (name, cap) SELECT n.name, n.cap FROM unnest(names, caps) AS n (name, cap)
-        ON CONFLICT DO NOTHING;
+    INSERT INTO counter AS c (name) SELECT n.name FROM unnest(names) AS n (name) ON CONFLICT DO NOTHING; -- uncapped funders
     PERFORM FROM counter c WHERE c.name = ANY (names) ORDER BY c.name FOR UPDATE;
     UPDATE counter c SET taken = c.taken + n.taken, used = c.used + n.used, reversed = c.reversed + n.reversed
         FROM unnest(names, taken_more, used_more, reversed_more) AS n (name, taken, used, reversed)

@@ -1,0 +1,207 @@
+"""The redemption desk: quote, hold, confirm, release, reverse, for the API and (through a Protocol) for other rooms."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from gateway.clock import local_day
+from gateway.database import Database
+from gateway.database.gather import Gatherer
+from gateway.discounts import redemption as rules
+from gateway.discounts import store
+from gateway.discounts.batches import Step, hold_batch, refuse_other_request, step_batch
+from gateway.discounts.conditions import Occasion, OfferNotApplicable, granted_minor
+from gateway.discounts.limits import takes_of
+from gateway.discounts.model import Hold, KeyedRequest, Redemption
+from gateway.discounts.quote import QUOTE_MS, Quote, QuoteDiffers, seal, unseal
+from gateway.ids import new_id
+from gateway.money import Money
+from gateway.partners.contract import Contract, Discount
+from gateway.partners.partner import Partner
+from gateway.partners.snapshot import Snapshot
+from gateway.refusal import ForeignResource, Refusal, UnknownResource
+
+EXPIRE_BATCH = 500  # holds a run of the chore: some 20 ms of work
+
+
+class UnknownOffer(UnknownResource):
+    """The contract that was in force at that moment has no such offer."""
+
+    code, ob_code = "unknown_offer", "D02B"
+    title = "Your contract has no such offer at that moment"
+
+
+class RedemptionDesk:
+    """One instance a worker; its requests are gathered into batches. `secret` proves our own quotes."""
+
+    def __init__(self, database: Database, *, snapshot: Callable[[], Snapshot], secret: bytes) -> None:
+        self._database = database
+        self._snapshot = snapshot
+        self._secret = secret
+        self._holds: Gatherer[tuple[Hold, int], Redemption] = Gatherer(self._decide_holds)
+        self._steps: Gatherer[Step, Redemption] = Gatherer(self._decide_steps)
+
+    # --- before the customer says yes --------------------------------------------------------------------------------
+    def quote(self, partner_id: str, discount_id: str, *, occasion: Occasion, now_ms: int) -> Quote:
+        """The price under the terms of the customer's moment. Raises UnknownOffer, OfferNotApplicable."""
+        contract, discount = self._terms_at(partner_id, discount_id, occasion.occurred_at_ms)
+        return _quote(partner_id, contract, discount, occasion=occasion, now_ms=now_ms)
+
+    def offers(self, partner_id: str, *, occasion: Occasion, now_ms: int) -> tuple[Quote, ...]:
+        """A quote for every offer that applies, the largest discount first."""
+        contract = self._snapshot().contract_at(partner_id, occasion.occurred_at_ms)
+        found = []
+        for discount in contract.discount if contract is not None else ():
+            assert contract is not None
+            try:
+                found.append(_quote(partner_id, contract, discount, occasion=occasion, now_ms=now_ms))
+            except OfferNotApplicable:
+                continue
+        return tuple(sorted(found, key=lambda quote: (-quote.discount_minor, quote.discount_id)))
+
+    def sealed(self, quote: Quote) -> str:
+        return seal(quote, self._secret)
+
+    def quoted(self, text: str, *, partner_id: str, discount_id: str, occasion: Occasion, now_ms: int) -> Quote:
+        """The quote that we gave, if it is for this very request. Raises QuoteNotOurs, QuoteExpired, QuoteDiffers."""
+        quote = unseal(text, self._secret, partner_id=partner_id, now_ms=now_ms)
+        if (quote.discount_id, quote.occasion) != (discount_id, occasion):
+            raise QuoteDiffers("Send the same offer, amount, customer, site and OccurredAt as you had quoted")
+        return quote
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+    async def hold(
+        self, quote: Quote, *, operation: str, key: str, request_hash: bytes, reference: str | None, now_ms: int
+    ) -> Redemption:
+        """Reserve money and counts. Raises the limit that broke; the same key again is the same redemption."""
+        contract, discount = self._terms_of(quote)
+        occasion, redemption_id = quote.occasion, new_id("rdm")
+        day = local_day(occasion.occurred_at_ms, contract.zone)
+        hold = Hold(
+            redemption_id, KeyedRequest(quote.partner_id, operation, key, request_hash, redemption_id),
+            contract_id=quote.contract_id, contract_version=quote.contract_version, discount_id=quote.discount_id,
+            currency=quote.currency, order_minor=occasion.order.minor, held_minor=quote.discount_minor,
+            subject_token=occasion.subject_token, site_id=occasion.site_id, reference=reference,
+            occurred_at_ms=occasion.occurred_at_ms, expires_ms=now_ms + discount.hold_ms,
+            takes=takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day),
+        )  # fmt: skip
+        return await self._holds.submit((hold, now_ms))
+
+    async def confirm(
+        self, partner_id: str, redemption_id: str, *, order: Money | None, operation: str, key: str,
+        request_hash: bytes, now_ms: int,
+    ) -> Redemption:  # fmt: skip
+        """Grant the discount of the final order (None: as held) and book who funds it."""
+        rule = partial(
+            rules.confirm, order_minor=order.minor if order else None, event_id=new_id("evt"), key=key, now_ms=now_ms
+        )
+        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
+
+    async def release(
+        self, partner_id: str, redemption_id: str, *, operation: str, key: str, request_hash: bytes, now_ms: int
+    ) -> Redemption:
+        """Give the whole hold back."""
+        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        rule = partial(rules.release, now_ms=now_ms)
+        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
+
+    async def reverse(
+        self, partner_id: str, redemption_id: str, *, amount: Money, operation: str, key: str, request_hash: bytes,
+        now_ms: int,
+    ) -> Redemption:  # fmt: skip
+        """Return `amount` of the discount to its funders, on the original legs."""
+        rule = partial(rules.reverse, amount_minor=amount.minor, event_id=new_id("evt"), key=key, now_ms=now_ms)
+        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
+
+    async def find(self, partner_id: str, redemption_id: str) -> Redemption:
+        """Raises UnknownResource, ForeignResource."""
+        async with self._database.connection() as conn:
+            found = (await store.load_many(conn, [redemption_id])).get(redemption_id)
+        if found is None:
+            raise UnknownResource(f"There is no redemption {redemption_id}")
+        if found.partner_id != partner_id:
+            raise ForeignResource
+        return found
+
+    async def replayed(self, request: KeyedRequest) -> Redemption | None:
+        """What the key stands for already; a promise that has expired since must not break a retry.
+
+        Raises IdempotencyKeyReused.
+        """
+        async with self._database.connection() as conn:
+            known = await store.known_requests(conn, [request])
+            if not known:
+                return None
+            refuse_other_request(request, next(iter(known.values())))
+            held = await store.redemption_of_request(conn, request)
+        return held
+
+    async def expire_holds_due(self, now_ms: int) -> int:
+        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins."""
+        async with self._database.connection() as conn:
+            due = await store.expired_holds(conn, now_ms=now_ms, limit=EXPIRE_BATCH)
+        if not due:
+            return 0
+        rule = partial(rules.expire, now_ms=now_ms)
+        steps = [Step(partner_id, redemption_id, None, now_ms, rule) for redemption_id, partner_id in due]
+        answers = await step_batch(self._database, steps, terms=self._contract_of)
+        return sum(isinstance(answer, Redemption) for answer in answers)
+
+    # --- terms -------------------------------------------------------------------------------------------------------
+    def _terms_at(self, partner_id: str, discount_id: str, occurred_ms: int) -> tuple[Contract, Discount]:
+        contract = self._snapshot().contract_at(partner_id, occurred_ms)
+        discount = contract.find_discount(discount_id) if contract is not None else None
+        if contract is None or discount is None:
+            raise UnknownOffer(f"There is no offer {discount_id!r} at that moment", path="$.Data.OfferId")
+        return contract, discount
+
+    def _terms_of(self, quote: Quote) -> tuple[Contract, Discount]:
+        contract = self._version(quote.partner_id, quote.contract_id, quote.contract_version)
+        discount = contract.find_discount(quote.discount_id)
+        assert discount is not None, "the quote was made from this version"
+        return contract, discount
+
+    def _contract_of(self, redemption: Redemption) -> Contract:
+        return self._version(redemption.partner_id, redemption.contract_id, redemption.contract_version)
+
+    def _version(self, partner_id: str, contract_id: str, version: int) -> Contract:
+        versions = self._snapshot().contracts.get(partner_id, ())
+        return next(c for c in versions if (c.contract_id, c.version) == (contract_id, version))
+
+    # --- batches -----------------------------------------------------------------------------------------------------
+    async def _decide_holds(self, batch: Sequence[tuple[Hold, int]]) -> Sequence[Redemption | Refusal]:
+        return await hold_batch(self._database, [hold for hold, _ in batch], now_ms=max(now for _, now in batch))
+
+    async def _decide_steps(self, batch: Sequence[Step]) -> Sequence[Redemption | Refusal]:
+        return await step_batch(self._database, batch, terms=self._contract_of)
+
+
+def occasion_at(
+    partner: Partner,
+    order: Money,
+    *,
+    occurred_at_ms: int,
+    site_id: str | None,
+    subject_token: str | None,
+    plate_digest: str | None,
+) -> Occasion:
+    """The occasion, its category read off the partner's site. Raises UnknownSite."""
+    site = next((site for site in partner.sites if site.site_id == site_id), None)
+    if site is None and site_id is not None:
+        raise UnknownSite(f"{partner.partner_id} has no site {site_id!r}", path="$.Data.SiteId")
+    return Occasion(order, occurred_at_ms, subject_token, plate_digest, site_id, site.mcc if site else None)
+
+
+class UnknownSite(UnknownResource):
+    """The partner has no such site."""
+
+    code, ob_code = "unknown_site", "D02C"
+    title = "You have no such site"
+
+
+def _quote(partner_id: str, contract: Contract, discount: Discount, *, occasion: Occasion, now_ms: int) -> Quote:
+    return Quote(
+        partner_id, contract.contract_id, contract.version, discount.id, discount.title, occasion=occasion,
+        discount_minor=granted_minor(contract, discount, occasion), expires_ms=now_ms + QUOTE_MS,
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""A redemption desk over a real database with terms of the test's own, and short spellings of its requests."""
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.database import Database
+from gateway.discounts.conditions import Occasion
+from gateway.discounts.desk import RedemptionDesk
+from gateway.discounts.model import Redemption
+from gateway.money import Money
+from gateway.partners.contract import Contract
+from gateway.partners.contract_rules import from_document
+from gateway.partners.snapshot import Snapshot
+
+NOW_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z, a Monday; 22:13 in Shanghai
+SECRET = bytes(32)
+ONE_FEN: dict[str, Any] = {
+    "id": "first-park", "title": "First parking for one fen", "kind": "cap_price", "pay_minor": 1,
+    "max_off_minor": 2000,
+    "fund": [{"party": "bank", "bps": 6000}, {"party": "partner", "bps": 4000}],
+}  # fmt: skip
+
+
+def contract(*discounts: dict[str, Any], version: int = 1) -> Contract:
+    head = {"id": "parkco-2026", "version": version, "currency": "CNY", "valid_from": "2026-01-01"}
+    return from_document({"contract": head, "discount": list(discounts)})
+
+
+def desk_with(database: Database, *versions: Contract) -> RedemptionDesk:
+    snapshot = Snapshot(1, {}, {}, {}, {"parkco": versions}, frozenset())
+    return RedemptionDesk(database, snapshot=lambda: snapshot, secret=SECRET)
+
+
+def occasion(order_minor: int, **more: Any) -> Occasion:
+    facts = {"occurred_at_ms": NOW_MS, "subject_token": "idt_1_a", "plate_digest": None, "site_id": None, "mcc": None}
+    return Occasion(Money(order_minor, "CNY"), **{**facts, **more})
+
+
+async def hold(
+    desk: RedemptionDesk, order_minor: int, *, offer: str = "first-park", key: str = "", now_ms: int = NOW_MS,
+    **more: Any,
+) -> Redemption:  # fmt: skip
+    quote = desk.quote("parkco", offer, occasion=occasion(order_minor, **more), now_ms=now_ms)
+    return await desk.hold(
+        quote, operation="HoldRedemption", key=key or secrets.token_hex(8), request_hash=str(order_minor).encode(),
+        reference=None, now_ms=now_ms,
+    )  # fmt: skip
+
+
+async def confirm(
+    desk: RedemptionDesk, held: Redemption, *, order_minor: int | None = None, key: str = "", now_ms: int = NOW_MS
+) -> Redemption:
+    order = Money(order_minor, "CNY") if order_minor is not None else None
+    return await desk.confirm(
+        "parkco", held.redemption_id, order=order, operation="ConfirmRedemption", key=key or secrets.token_hex(8),
+        request_hash=str(order_minor).encode(), now_ms=now_ms,
+    )  # fmt: skip
+
+
+async def release(desk: RedemptionDesk, held: Redemption, *, key: str = "", now_ms: int = NOW_MS) -> Redemption:
+    return await desk.release(
+        "parkco", held.redemption_id, operation="ReleaseRedemption", key=key or secrets.token_hex(8),
+        request_hash=b"r", now_ms=now_ms,
+    )  # fmt: skip
+
+
+async def reverse(desk: RedemptionDesk, done: Redemption, amount_minor: int, *, key: str = "") -> Redemption:
+    return await desk.reverse(
+        "parkco", done.redemption_id, amount=Money(amount_minor, "CNY"), operation="ReverseRedemption",
+        key=key or secrets.token_hex(8), request_hash=str(amount_minor).encode(), now_ms=NOW_MS,
+    )  # fmt: skip
+
+
+async def counters(database: Database) -> dict[str, tuple[int, int, int]]:
+    """(taken, used, reversed) by counter."""
+    async with database.connection() as conn:
+        rows = await conn.fetch("SELECT name, taken, used, reversed FROM counter ORDER BY name")
+    return {row["name"]: (row["taken"], row["used"], row["reversed"]) for row in rows}
+
+
+async def events(database: Database, kind: str) -> Sequence[Any]:
+    async with database.connection() as conn:
+        return list(await conn.fetch("SELECT * FROM event WHERE type = $1 ORDER BY seq", kind))
