@@ -1,0 +1,96 @@
+"""Background work of the back office: who does it (one process, by an advisory lock), how often, and what if it fails.
+
+A chore is an async function that does what is due and says how much that was. It must be safe to repeat: leadership
+may pass to another process between any two statements.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from gateway import metrics
+from gateway.clock import now_ms
+from gateway.database import Database
+
+LEADER = 0x63686F72  # advisory lock: "chor"
+ELECTION_S = 1.0  # how long an idle candidate waits, and a leader between looks at its lock's connection
+ROUNDS = 20  # times in a row that a chore with work left is asked again before the others' turn comes
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """`run` takes the time and returns how many things it did; above zero it is asked again at once."""
+
+    name: str
+    every_s: float
+    run: Callable[[int], Awaitable[int]]
+
+
+class BackOffice:
+    """One candidate for doing the chores. As many may run as like; the database elects one."""
+
+    def __init__(self, database: Database, chores: Sequence[Chore]) -> None:
+        assert len({chore.name for chore in chores}) == len(chores), "a chore's name is its own"
+        self._database = database
+        self._chores = tuple(chores)
+
+    async def run(self) -> None:
+        """Until cancelled: stand for election, lead while the lock's connection lives, stand again."""
+        while True:
+            try:
+                await self._stand()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("leadership_lost", error=type(error).__name__)
+            metrics.gauge("parasol_chore_leader", 0)
+            await asyncio.sleep(ELECTION_S)
+
+    async def _stand(self) -> None:
+        """The lock lives and dies with a connection of its own: no pool may hand that to anybody else."""
+        conn = await asyncpg.connect(self._database.url)
+        try:
+            if await conn.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+                await self._lead(conn)
+        finally:
+            await conn.close(timeout=ELECTION_S)
+
+    async def _lead(self, conn: "asyncpg.Connection[asyncpg.Record]") -> None:
+        log.info("leadership_taken", count=len(self._chores))
+        metrics.gauge("parasol_chore_leader", 1)
+        tasks = [asyncio.create_task(self._repeat(chore)) for chore in self._chores]
+        try:
+            while True:
+                await conn.fetchval("SELECT 1", timeout=ELECTION_S * 5)
+                await asyncio.sleep(ELECTION_S)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
+
+    async def _repeat(self, chore: Chore) -> None:
+        while True:
+            for _ in range(ROUNDS):
+                if not await run_once(chore):
+                    break
+            await asyncio.sleep(chore.every_s)
+
+
+async def run_once(chore: Chore) -> int:
+    """One run, counted and timed. A failure is logged and counted, and is nothing done: the next period tries again."""
+    started = time.perf_counter()
+    try:
+        done = await chore.run(now_ms())
+    except Exception as error:  # one chore's bug must not stop the others
+        log.error("chore_failed", chore=chore.name, exc_info=error)
+        metrics.count("parasol_chore_runs_total", chore=chore.name, outcome="failed")
+        return 0
+    metrics.observe("parasol_chore_seconds", time.perf_counter() - started, chore=chore.name)
+    metrics.count("parasol_chore_runs_total", chore=chore.name, outcome="done" if done else "idle")
+    return done
