@@ -9,14 +9,17 @@ _DIGEST_BYTES = 16  # a collision needs 2^64 proofs within their two minutes of 
 
 
 def spent_digest(kind: str, owner: str, jti: str) -> bytes:
-    """What is remembered of a jti: `kind` is "dpop" or "assertion", `owner` the key or client that may not repeat it."""
+    """What is remembered of a jti: `kind` is "dpop" or "assertion", `owner` the key or client that owes it once."""
     return hashlib.sha256(f"{kind}\n{owner}\n{jti}".encode()).digest()[:_DIGEST_BYTES]
 
 
 async def spend_many(conn: Connection, digests: Sequence[bytes], expiries_ms: Sequence[int]) -> list[bool]:
-    """True where this was the first use. One statement; of equals within the batch the first one wins."""
+    """True where this was the first use. One statement; of equals within the batch the first one wins.
+
+    Inserted in order of the digests: two batches that share some meet in the same order and never wait for each other.
+    """
     rows = await conn.fetch(
-        """INSERT INTO spent_proof (digest, expires_ms) SELECT * FROM unnest($1::bytea[], $2::bigint[])
+        """INSERT INTO spent_proof (digest, expires_ms) SELECT * FROM unnest($1::bytea[], $2::bigint[]) ORDER BY 1
            ON CONFLICT DO NOTHING RETURNING digest""",
         digests, expiries_ms,
     )  # fmt: skip
