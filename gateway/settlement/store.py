@@ -9,11 +9,11 @@ from gateway.settlement.life import Approval
 from gateway.settlement.model import PartnerTree, SealedDay, StatementRow
 
 CHUNK_BYTES = 4 * 1024 * 1024  # a piece of a statement's file: streams without holding the whole
-_STATEMENT = """statement_id, partner_id, number, currency, from_day, to_day, state, totals, line_count, sha256, size_bytes,
-    requested_by, requested_at_ms, issued_at_ms, failure"""
+_STATEMENT = """statement_id, partner_id, number, currency, from_day, to_day, state, totals, line_count, sha256,
+    size_bytes, requested_by, requested_at_ms, issued_at_ms, failure"""
 
 
-# --- days ---------------------------------------------------------------------------------------------------------------
+# --- days --------------------------------------------------------------------------------
 async def request_closure(conn: Connection, day: date, *, operator_id: str, now_ms: int) -> bool:
     """False: it was asked for before."""
     return bool(
@@ -120,7 +120,7 @@ async def first_event_day(conn: Connection, partner_id: str) -> date | None:
     return day
 
 
-# --- statements -----------------------------------------------------------------------------------------------------------
+# --- statements --------------------------------------------------------------------------------
 async def last_statement(conn: Connection, partner_id: str, currency: str) -> StatementRow | None:
     row = await conn.fetchrow(
         f"""SELECT {_STATEMENT} FROM statement WHERE partner_id = $1 AND currency = $2 AND state <> 'FAILED'
