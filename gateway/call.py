@@ -101,6 +101,11 @@ class Answer:
     content_type: str = "application/json"
 
 
+def enveloped(status: int, data: Any, *, address: str) -> Answer:
+    """An answer in the manner of UK Open Banking: Data, Links, Meta. `address` is absolute."""
+    return Answer(status, {"Data": data, "Links": {"Self": address}, "Meta": {}})
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """A person of bank operations; `role` is maker or checker, and nobody checks what they made."""

@@ -4,6 +4,17 @@ import time
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
+from gateway.refusal import Refusal
+
+CLOCK_SKEW_MS = 10_000  # how far ahead of ours a partner's clock may run
+
+
+class MomentInFuture(Refusal):
+    """A partner reports what has happened, not what will."""
+
+    code, ob_code, outcome = "moment_in_future", "D010", "schema"
+    title = "The moment lies in the future"
+
 
 def now_ms() -> int:
     """UTC epoch in milliseconds."""
@@ -20,6 +31,14 @@ def to_ms(moment: datetime) -> int:
     assert moment.tzinfo is not None, "a time without its zone is a bug"
     delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return delta.days * 86_400_000 + delta.seconds * 1000 + delta.microseconds // 1000
+
+
+def past_moment(moment: datetime, *, now_ms: int, path: str) -> int:
+    """When the partner says that it happened. Raises MomentInFuture."""
+    at_ms = to_ms(moment)
+    if at_ms > now_ms + CLOCK_SKEW_MS:
+        raise MomentInFuture(f"It is {rfc3339(now_ms)} here", path=path)
+    return at_ms
 
 
 def local_time(ms: int, zone: ZoneInfo) -> datetime:

@@ -12,7 +12,7 @@ from gateway.discounts.batches import Step, hold_batch, refuse_other_request, st
 from gateway.discounts.conditions import Occasion, OfferNotApplicable, granted_minor
 from gateway.discounts.limits import takes_of
 from gateway.discounts.model import Hold, KeyedRequest, Redemption
-from gateway.discounts.quote import QUOTE_MS, Quote, QuoteDiffers, seal, unseal
+from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.ids import new_id
 from gateway.money import Money
 from gateway.partners.contract import Contract, Discount
@@ -61,12 +61,9 @@ class RedemptionDesk:
     def sealed(self, quote: Quote) -> str:
         return seal(quote, self._secret)
 
-    def quoted(self, text: str, *, partner_id: str, discount_id: str, occasion: Occasion, now_ms: int) -> Quote:
-        """The quote that we gave, if it is for this very request. Raises QuoteNotOurs, QuoteExpired, QuoteDiffers."""
-        quote = unseal(text, self._secret, partner_id=partner_id, now_ms=now_ms)
-        if (quote.discount_id, quote.occasion) != (discount_id, occasion):
-            raise QuoteDiffers("Send the same offer, amount, customer, site and OccurredAt as you had quoted")
-        return quote
+    def unsealed(self, text: str, *, partner_id: str, now_ms: int) -> Quote:
+        """The quote that we gave. Raises QuoteNotOurs, QuoteExpired."""
+        return unseal(text, self._secret, partner_id=partner_id, now_ms=now_ms)
 
     # --- steps -------------------------------------------------------------------------------------------------------
     async def hold(

@@ -96,10 +96,9 @@ class Redemption:
     funding: Funding | None
 
     @property
-    def payable_minor(self) -> int:
-        """What the customer pays: the order less the discount that is held or confirmed."""
-        granted = self.held_minor if self.state is RedemptionState.HELD else self.discount_minor
-        return self.order_minor - granted
+    def granted_minor(self) -> int:
+        """What comes off the order: as held, then as confirmed; nothing once the hold has gone back."""
+        return self.held_minor if self.state is RedemptionState.HELD else self.discount_minor
 
 
 @dataclass(frozen=True, slots=True)

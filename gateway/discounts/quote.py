@@ -51,6 +51,11 @@ class Quote:
     discount_minor: int
     expires_ms: int
 
+    def check_same(self, discount_id: str, occasion: Occasion) -> None:
+        """Raises QuoteDiffers where a hold asks for something else than was promised."""
+        if (self.discount_id, self.occasion) != (discount_id, occasion):
+            raise QuoteDiffers("Send the same offer, amount, customer, plate, site and OccurredAt as you had quoted")
+
     @property
     def payable_minor(self) -> int:
         return self.occasion.order.minor - self.discount_minor

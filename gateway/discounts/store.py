@@ -63,7 +63,7 @@ async def load_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str
     if not redemption_ids:
         return {}
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1)",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1)",
         list(redemption_ids),
     )
     return {row["redemption_id"]: _redemption(row) for row in rows}
@@ -72,7 +72,7 @@ async def load_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str
 async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
     """The redemptions by id, ours until the transaction ends; locked in the order of their ids."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1) ORDER BY redemption_id FOR UPDATE",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1) ORDER BY redemption_id FOR UPDATE",
         list(redemption_ids),
     )
     return {row["redemption_id"]: _redemption(row) for row in rows}

@@ -1,0 +1,159 @@
+"""Campaigns and redemptions over HTTP."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.call import Answer, Call, enveloped
+from gateway.clock import local_day, past_moment
+from gateway.database import Database
+from gateway.discounts import store
+from gateway.discounts.conditions import Occasion
+from gateway.discounts.desk import RedemptionDesk, occasion_at
+from gateway.discounts.model import KeyedRequest, Redemption
+from gateway.discounts.quote import Quote
+from gateway.discounts.shapes import (
+    Amount,
+    HoldOrder,
+    QuoteOrder,
+    campaign_counters,
+    campaign_json,
+    quote_json,
+    redemption_json,
+)
+from gateway.ids import new_id
+from gateway.money import Money, parse_amount
+from gateway.partners.plate import PlateReader
+from gateway.partners.snapshot import Snapshot
+from gateway.refusal import Refusal
+
+BASE = "/partner/v1"
+
+
+class AmountNotPositive(Refusal):
+    """There is no order, and no reversal, of nothing."""
+
+    code, ob_code, outcome = "amount_not_positive", "U002", "schema"
+    title = "The amount must be above zero"
+
+
+@dataclass(frozen=True, slots=True)
+class DiscountsApi:
+    """ListCampaigns, QuoteRedemption, HoldRedemption, GetRedemption, Confirm-, Release- and ReverseRedemption."""
+
+    desk: RedemptionDesk
+    database: Database
+    snapshot: Callable[[], Snapshot]
+    plates: PlateReader
+    public_url: str
+
+    async def list_campaigns(self, call: Call) -> Answer:
+        """The offers of the contract in force today, and how much of each is left."""
+        address = f"{self.public_url}{BASE}/campaigns"
+        contract = self.snapshot().contract_at(call.partner.partner_id, call.now_ms)
+        if contract is None:
+            return enveloped(200, {"Campaign": []}, address=address)
+        today = local_day(call.now_ms, contract.zone)
+        names = [name for discount in contract.discount for name in campaign_counters(contract, discount, today)]
+        async with self.database.connection() as conn:
+            states = await store.counter_states(conn, names)
+        shown = [campaign_json(contract, discount, today=today, states=states) for discount in contract.discount]
+        return enveloped(200, {"Campaign": shown}, address=address)
+
+    async def quote_redemption(self, call: Call) -> Answer:
+        """Nothing is reserved; the text `Quote` promises the price for a few minutes."""
+        order: QuoteOrder = call.body.data
+        occasion = self._occasion(call, order, unsaid_ms=call.now_ms)
+        partner_id = call.partner.partner_id
+        if order.offer_id is None:
+            quotes = self.desk.offers(partner_id, occasion=occasion, now_ms=call.now_ms)
+        else:
+            quotes = (self.desk.quote(partner_id, order.offer_id, occasion=occasion, now_ms=call.now_ms),)
+        shown = [quote_json(quote, self.desk.sealed(quote)) for quote in quotes]
+        return enveloped(201, {"Quote": shown}, address=f"{self.public_url}{BASE}/redemption-quotes")
+
+    async def hold_redemption(self, call: Call) -> Answer:
+        """201 with the hold; a retry with its key finds it as it is now, even when the offer has ended since."""
+        order: HoldOrder = call.body.data
+        try:
+            quote = self._quoted(call, order)
+        except Refusal:
+            known = await self.desk.replayed(_request(call, new_id("rdm")))
+            if known is None:
+                raise
+            return self._shown(201, known)
+        held = await self.desk.hold(
+            quote, operation=call.operation.id, key=_key(call), request_hash=call.request_hash,
+            reference=order.reference, now_ms=call.now_ms,
+        )  # fmt: skip
+        return self._shown(201, held)
+
+    async def get_redemption(self, call: Call) -> Answer:
+        return self._shown(200, await self.desk.find(call.partner.partner_id, call.path["RedemptionId"]))
+
+    async def confirm_redemption(self, call: Call) -> Answer:
+        amount: Amount | None = call.body.data.order_amount
+        confirmed = await self.desk.confirm(
+            call.partner.partner_id, call.path["RedemptionId"],
+            order=_money(amount, "$.Data.OrderAmount") if amount else None,
+            operation=call.operation.id, key=_key(call), request_hash=call.request_hash, now_ms=call.now_ms,
+        )  # fmt: skip
+        return self._shown(201, confirmed)
+
+    async def release_redemption(self, call: Call) -> Answer:
+        released = await self.desk.release(
+            call.partner.partner_id, call.path["RedemptionId"], operation=call.operation.id, key=_key(call),
+            request_hash=call.request_hash, now_ms=call.now_ms,
+        )  # fmt: skip
+        return self._shown(201, released)
+
+    async def reverse_redemption(self, call: Call) -> Answer:
+        reversed_ = await self.desk.reverse(
+            call.partner.partner_id, call.path["RedemptionId"], amount=_money(call.body.data.amount, "$.Data.Amount"),
+            operation=call.operation.id, key=_key(call), request_hash=call.request_hash, now_ms=call.now_ms,
+        )  # fmt: skip
+        return self._shown(201, reversed_)
+
+    def _quoted(self, call: Call, order: HoldOrder) -> Quote:
+        """The price: as promised by the quote in the body, or as the terms say now."""
+        partner_id = call.partner.partner_id
+        if order.quote is None:
+            occasion = self._occasion(call, order, unsaid_ms=call.now_ms)
+            return self.desk.quote(partner_id, order.offer_id, occasion=occasion, now_ms=call.now_ms)
+        promised = self.desk.unsealed(order.quote, partner_id=partner_id, now_ms=call.now_ms)
+        occasion = self._occasion(call, order, unsaid_ms=promised.occasion.occurred_at_ms)
+        promised.check_same(order.offer_id, occasion)
+        return promised
+
+    def _occasion(self, call: Call, order: QuoteOrder | HoldOrder, *, unsaid_ms: int) -> Occasion:
+        """`unsaid_ms` is the moment where the partner does not say one."""
+        money = _money(order.order_amount, "$.Data.OrderAmount")
+        call.policy.check_amount(money, path="$.Data.OrderAmount")
+        plate = None
+        if order.plate is not None:
+            plate = self.plates.read(call.partner.partner_id, order.plate, path="$.Data.Plate").digest
+        said = order.occurred_at
+        return occasion_at(
+            call.partner, money,
+            occurred_at_ms=past_moment(said, now_ms=call.now_ms, path="$.Data.OccurredAt") if said else unsaid_ms,
+            site_id=order.site_id, subject_token=order.customer_token, plate_digest=plate,
+        )  # fmt: skip
+
+    def _shown(self, status: int, redemption: Redemption) -> Answer:
+        address = f"{self.public_url}{BASE}/redemptions/{redemption.redemption_id}"
+        return enveloped(status, redemption_json(redemption), address=address)
+
+
+def _money(amount: Amount, path: str) -> Money:
+    money = parse_amount(amount.amount, amount.currency, path=f"{path}.Amount")
+    if money.minor == 0:
+        raise AmountNotPositive(path=f"{path}.Amount")
+    return money
+
+
+def _request(call: Call, redemption_id: str) -> KeyedRequest:
+    return KeyedRequest(call.partner.partner_id, call.operation.id, _key(call), call.request_hash, redemption_id)
+
+
+def _key(call: Call) -> str:
+    assert call.idempotency_key is not None, "the operation is marked idempotent"
+    return call.idempotency_key
