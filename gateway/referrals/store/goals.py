@@ -1,9 +1,11 @@
 """SQL of goals: one load and one write for a chunk of the bank's feed, whatever its size."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 from gateway.database import Connection
+from gateway.jsonio import encode
 from gateway.referrals.attribution import BANK_RULE
 from gateway.referrals.goal import Ownership, Verdict
 from gateway.referrals.model import ClaimState, Touch
@@ -97,42 +99,59 @@ async def claim_by_scan(conn: Connection, scans: Sequence[tuple[str, str, int, P
 
 async def keep_verdicts(conn: Connection, verdicts: Sequence[tuple[Verdict, str | None]], *, now_ms: int) -> None:
     """Each verdict with the id of its goal.reached event, if any; a bank event that is here already breaks the key."""
-    await conn.executemany(
+    rows = [
+        (
+            v.goal.bank_event_id, v.goal.customer_id, v.goal.goal, v.goal.occurred_at_ms, now_ms, v.goal.amount_minor,
+            v.outcome.value, v.owner.partner_id if v.owner else None, v.owner.claim_id if v.owner else None, event_id,
+        )
+        for v, event_id in verdicts
+    ]  # fmt: skip
+    await conn.execute(
         """INSERT INTO referral_goal (bank_event_id, customer_id, goal, occurred_at_ms, recorded_at_ms, amount_minor,
                                       outcome, partner_id, claim_id, event_id)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)""",
-        [
-            (
-                v.goal.bank_event_id, v.goal.customer_id, v.goal.goal, v.goal.occurred_at_ms, now_ms,
-                v.goal.amount_minor, v.outcome.value, v.owner.partner_id if v.owner else None,
-                v.owner.claim_id if v.owner else None, event_id,
-            )
-            for v, event_id in verdicts
-        ],
+           SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
+                                $7::text[], $8::text[], $9::text[], $10::text[])""",
+        *_columns(rows, 10),
     )  # fmt: skip
 
 
 async def keep_ownerships(conn: Connection, decided: Sequence[Ownership], *, now_ms: int) -> None:
-    await conn.executemany(
+    rows = [
+        (
+            own.customer_id, own.goal, own.via, own.partner_id or None, own.claim_id or None, own.touch_id,
+            own.evidence or None, own.campaign or None, own.subject_token or None, own.anchor_at_ms, own.until_ms,
+            BANK_RULE.version, encode(own.steps).decode(), own.bank_event_id, now_ms,
+        )
+        for own in decided
+    ]  # fmt: skip
+    await conn.execute(
         """INSERT INTO referral_owner (customer_id, goal, via, partner_id, claim_id, touch_id, evidence, campaign,
                subject_token, anchor_at_ms, until_ms, rule, trace, bank_event_id, decided_at_ms)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)""",
-        [
-            (
-                own.customer_id, own.goal, own.via, own.partner_id or None, own.claim_id or None, own.touch_id,
-                own.evidence or None, own.campaign or None, own.subject_token or None, own.anchor_at_ms, own.until_ms,
-                BANK_RULE.version, [asdict(step) for step in own.steps], own.bank_event_id, now_ms,
-            )
-            for own in decided
-        ],
+           SELECT n.customer_id, n.goal, n.via, n.partner_id, n.claim_id, n.touch_id, n.evidence, n.campaign, n.token,
+               n.anchor_at_ms, n.until_ms, n.rule, n.trace::jsonb, n.bank_event_id, n.decided_at_ms
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
+                       $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::bigint[])
+                AS n (customer_id, goal, via, partner_id, claim_id, touch_id, evidence, campaign, token, anchor_at_ms,
+                      until_ms, rule, trace, bank_event_id, decided_at_ms)""",
+        *_columns(rows, 15),
     )  # fmt: skip
 
 
 async def change_claims(conn: Connection, changes: Iterable[ClaimChange]) -> None:
     """A claim that owns a customer is not lost to another goal's decision."""
-    await conn.executemany(
-        """UPDATE referral_claim SET state = $3, customer_id = $4, goal = $5,
-                  expires_at_ms = coalesce($6, expires_at_ms)
-           WHERE partner_id = $1 AND claim_id = $2 AND NOT ($3 = 'LOST' AND state IN ('OWNING', 'CONVERTED'))""",
-        [(c.partner_id, c.claim_id, c.state.value, c.customer_id, c.goal, c.until_ms) for c in changes],
+    rows = [(c.partner_id, c.claim_id, c.state.value, c.customer_id, c.goal, c.until_ms) for c in changes]
+    await conn.execute(
+        """UPDATE referral_claim AS c
+           SET state = n.state, customer_id = n.customer_id, goal = n.goal,
+               expires_at_ms = coalesce(n.until_ms, c.expires_at_ms)
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+                AS n (partner_id, claim_id, state, customer_id, goal, until_ms)
+           WHERE c.partner_id = n.partner_id AND c.claim_id = n.claim_id
+             AND NOT (n.state = 'LOST' AND c.state IN ('OWNING', 'CONVERTED'))""",
+        *_columns(rows, 6),
     )  # fmt: skip
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Rows as unnest wants them: one list a column, `width` empty ones where there is no row."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
