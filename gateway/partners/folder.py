@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.document import DocumentInvalid, document_hash
+from gateway.jsonio import canonical, decode
 from gateway.partners.contract import Contract, document
 from gateway.partners.contract_file import load_contract
 from gateway.partners.partner_file import PartnerDraft, load_partners
@@ -57,10 +58,8 @@ class AgreedFolder:
         for partner_id, partner in self.partners.items():
             yield AgreedDocument(partner.file, "partner", partner_id, partner_id, None, partner.document)
         for draft in self.contracts:
-            head = draft.contract.contract
-            yield AgreedDocument(
-                draft.file, "contract", head.id, draft.partner_id, head.version, document(draft.contract)
-            )
+            head, body = draft.contract.contract, decode(canonical(document(draft.contract)), dict[str, Any])
+            yield AgreedDocument(draft.file, "contract", head.id, draft.partner_id, head.version, body)
 
 
 def load_folder(folder: Path, operations: frozenset[str]) -> AgreedFolder:

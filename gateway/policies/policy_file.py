@@ -107,7 +107,9 @@ def check_terms(terms: PolicyTerms | OwnTerms, operations: frozenset[str], *, na
             ip_network(network)
         except ValueError as error:
             raise DocumentInvalid(name, f"{key}.allow.networks[{index}]", f"is not a network: {error}") from None
-    _check_names(tuple(terms.operation_rate), operations, name=name, key=f"{key}.operation_rate")
+    for operation in terms.operation_rate:
+        if operation not in operations:
+            raise DocumentInvalid(name, f"{key}.operation_rate.{operation}", f"{operation!r} is not known")
 
 
 def check_default(terms: PolicyTerms, *, name: str) -> None:
