@@ -6,8 +6,8 @@ may pass to another process between any two statements.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -39,6 +39,17 @@ class BackOffice:
         assert len({chore.name for chore in chores}) == len(chores), "a chore's name is its own"
         self._database = database
         self._chores = tuple(chores)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """For the life of a house."""
+        task = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     async def run(self) -> None:
         """Until cancelled: stand for election, lead while the lock's connection lives, stand again."""

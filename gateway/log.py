@@ -34,7 +34,7 @@ EventDict = MutableMapping[str, Any]
 
 
 def configure(level: str) -> None:
-    """For this process: structlog and the libraries' loggers write the same lines. `level` is debug, info, warning…"""
+    """For this process: structlog from `level` (debug, info, warning…) and the libraries' warnings, as the same lines."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -49,7 +49,7 @@ def configure(level: str) -> None:
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),  # as it is now, should it be redirected later
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=number, handlers=[LibraryHandler()], force=True)
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[LibraryHandler()], force=True)
 
 
 def place_exception(_: Any, __: str, event: EventDict) -> EventDict:

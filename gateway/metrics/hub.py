@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from gateway.lifeline import end_with_parent
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
 from gateway.metrics.exposition import render
@@ -108,4 +109,5 @@ async def run(path: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     asyncio.run(run(sys.argv[1]))

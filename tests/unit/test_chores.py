@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -33,13 +33,8 @@ async def broken(now_ms: int) -> int:
 
 @asynccontextmanager
 async def working(database: Database, *chores: Chore) -> AsyncIterator[None]:
-    task = asyncio.create_task(BackOffice(database, chores).run())
-    try:
+    async with BackOffice(database, chores).working():
         yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def leaders(conn: "asyncpg.Connection[asyncpg.Record]") -> list[int]:

@@ -1,0 +1,24 @@
+"""The back office's process: a house that does its chores and answers nobody. `parasol serve` starts it."""
+
+import asyncio
+import signal
+
+from gateway import log
+from gateway.app import open_house
+from gateway.lifeline import end_with_parent
+from gateway.settings import Settings, read_settings
+
+
+async def run(settings: Settings) -> None:
+    """Until SIGTERM. The settings say `chores=inline`, so that the open house does them."""
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    async with open_house(settings):
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    given = read_settings()
+    log.configure(given.log_level)
+    asyncio.run(run(given))

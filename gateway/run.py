@@ -1,0 +1,122 @@
+"""`parasol run`, which is `make run`: a gateway with its own log file, the demonstration on it, then what to open."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.port import CannotServe, check_port
+from gateway.serve import is_ready, local_address
+
+START_S = 60  # a first start makes a database cluster; a warm one takes about three seconds
+STOP_S = 30
+POLL_S = 0.05
+TAIL_LINES = 15
+PAGES = (
+    ("/portal", "developer portal: first call, every error"),
+    ("/portal/reference", "API reference"),
+    ("/console", "operations console; keys are in {home}/sandbox/operators.json"),
+    ("/metrics", "metrics of all workers, Prometheus text"),
+)
+
+
+class GatewayEnded(CannotServe):
+    """It did not become ready, or ended while it was needed; its log says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where the gateway runs."""
+
+    host: str
+    port: int
+    home: Path
+    workers: int
+
+    @property
+    def address(self) -> str:
+        return local_address(self.host, self.port)
+
+    @property
+    def log(self) -> Path:
+        return self.home / "gateway.log"
+
+
+def run(stage: Stage, *, demo: Sequence[str], stay: bool) -> int:
+    """The demonstration's exit status; with `stay`, only after Ctrl-C or the gateway's end. `demo`: more arguments."""
+    check_port(stage.host, stage.port)
+    console = Console()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with gateway_running(stage, console) as gateway:
+        status = subprocess.call(  # noqa: S603 - our own command
+            [*_parasol("demo"), "--url", stage.address, "--home", str(stage.home), *demo]
+        )
+        if stay:
+            show_pages(stage, console)
+            _wait(gateway, stage)
+    return status
+
+
+@contextmanager
+def gateway_running(stage: Stage, console: Console) -> Iterator["subprocess.Popen[bytes]"]:
+    """A ready gateway, ended by its pid when we leave. Raises GatewayEnded with the end of its log."""
+    stage.home.mkdir(parents=True, exist_ok=True)
+    command = [*_parasol("serve"), "--sandbox", "--host", stage.host, "--port", str(stage.port),
+               "--home", str(stage.home), "--workers", str(stage.workers)]  # fmt: skip
+    with stage.log.open("wb") as log:
+        gateway = subprocess.Popen(  # noqa: S603 - our own command
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        with console.status("Starting PostgreSQL and the gateway"):
+            _wait_until_ready(gateway, stage)
+        yield gateway
+    finally:
+        gateway.terminate()
+        try:
+            gateway.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            gateway.kill()
+            gateway.wait()
+
+
+def show_pages(stage: Stage, console: Console) -> None:
+    table = Table("open", "to see", title=f"The gateway is up at {stage.address}", title_justify="left")
+    for path, what in PAGES:
+        table.add_row(stage.address + path, what.format(home=stage.home))
+    console.print(table)
+    console.print(f"Credentials of the demo partners: {stage.home}/sandbox/. Log: {stage.log}. Ctrl-C ends it.")
+
+
+def _parasol(command: str) -> list[str]:
+    return [sys.executable, "-m", "gateway.cli", command]
+
+
+def _wait_until_ready(gateway: "subprocess.Popen[bytes]", stage: Stage) -> None:
+    deadline = time.monotonic() + START_S
+    while not is_ready(stage.address):
+        if gateway.poll() is not None:
+            raise GatewayEnded(_with_log("The gateway ended while starting", stage))
+        if time.monotonic() > deadline:
+            raise GatewayEnded(_with_log(f"The gateway is not ready after {START_S} s", stage))
+        time.sleep(POLL_S)
+
+
+def _wait(gateway: "subprocess.Popen[bytes]", stage: Stage) -> None:
+    try:
+        gateway.wait()
+    except KeyboardInterrupt:
+        return
+    raise GatewayEnded(_with_log("The gateway ended", stage))
+
+
+def _with_log(what: str, stage: Stage) -> str:
+    lines = stage.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join((f"{what}. The end of {stage.log}:", *lines))
