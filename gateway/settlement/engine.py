@@ -69,11 +69,12 @@ class Engine:
     def read_table(self, facts: pa.Table) -> None:
         self._db.register("facts", facts)
 
-    def read_parquet(self, pattern: str, *, partner: str) -> None:
-        """Every sealed day that the glob names, this partner's rows."""
+    def read_parquet(self, files: Sequence[str], *, partner: str) -> None:
+        """Sealed days, in the order of their names; this partner's rows, numbered on from day to day."""
+        paths = ", ".join(map(_text, files))
         self._db.execute(
             "CREATE OR REPLACE VIEW facts AS SELECT * REPLACE (row_number() OVER (ORDER BY business_day, seq) AS seq) "
-            f"FROM read_parquet({_text(pattern)}) WHERE partner = {_text(partner)}"
+            f"FROM read_parquet([{paths}]) WHERE partner = {_text(partner)}"
         )
 
     def settle(self, opening: Opening) -> Settled:

@@ -12,8 +12,9 @@ PARTIES = ("bank", "partner", "merchant", "network")
 SETTLED = ("redemption.confirmed", "redemption.reversed", "goal.reached")
 
 _TOP = {"event_id": "VARCHAR", "type": "VARCHAR", "partner": "VARCHAR", "contract": "VARCHAR",
-        "contract_version": "INTEGER", "occurred_at_ms": "BIGINT", "recorded_at_ms": "BIGINT", "business_day": "VARCHAR", "currency": "VARCHAR",
-        "amount_minor": "BIGINT", "subject_token": "VARCHAR"}  # fmt: skip
+        "contract_version": "INTEGER", "occurred_at_ms": "BIGINT", "recorded_at_ms": "BIGINT",
+        "business_day": "VARCHAR", "currency": "VARCHAR", "amount_minor": "BIGINT",
+        "subject_token": "VARCHAR"}  # fmt: skip
 _DATA = {"discount": "VARCHAR", "order_minor": "BIGINT", "discount_minor": "BIGINT", "payable_minor": "BIGINT",
          "original_event_id": "VARCHAR", "original_discount_minor": "BIGINT", "reversed_before_minor": "BIGINT",
          "reversed_minor": "BIGINT", "goal": "VARCHAR", "anchor_at_ms": "BIGINT"}  # fmt: skip

@@ -42,6 +42,7 @@ class StatementRow:
     requested_by: str
     requested_at_ms: int
     totals: Mapping[str, int] | None = None
+    closing: Mapping[str, Any] | None = None
     line_count: int | None = None
     sha256: bytes | None = None
     size_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""The statement's file (docs/settlement-rules.md §10): canonical JSON put together from leaves that are canonical already.
+"""The statement's file (docs/settlement-rules.md §10): canonical JSON made of leaves that are canonical already.
 
 The same inputs give the same bytes but for the signatures; nothing here reads a clock or a database.
 """

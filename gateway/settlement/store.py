@@ -9,8 +9,8 @@ from gateway.settlement.life import Approval
 from gateway.settlement.model import PartnerTree, SealedDay, StatementRow
 
 CHUNK_BYTES = 4 * 1024 * 1024  # a piece of a statement's file: streams without holding the whole
-_STATEMENT = """statement_id, partner_id, number, currency, from_day, to_day, state, totals, line_count, sha256,
-    size_bytes, requested_by, requested_at_ms, issued_at_ms, failure"""
+_STATEMENT = """statement_id, partner_id, number, currency, from_day, to_day, state, totals, closing, line_count,
+    sha256, size_bytes, requested_by, requested_at_ms, issued_at_ms, failure"""
 
 
 # --- days --------------------------------------------------------------------------------
@@ -130,6 +130,16 @@ async def last_statement(conn: Connection, partner_id: str, currency: str) -> St
     return _statement(row) if row else None
 
 
+async def last_issued(conn: Connection, partner_id: str, currency: str) -> StatementRow | None:
+    """The statement that the next one opens from."""
+    row = await conn.fetchrow(
+        f"""SELECT {_STATEMENT} FROM statement WHERE partner_id = $1 AND currency = $2 AND state = 'ISSUED'
+            ORDER BY number DESC LIMIT 1""",
+        partner_id, currency,
+    )  # fmt: skip
+    return _statement(row) if row else None
+
+
 async def insert_statement(conn: Connection, statement: StatementRow) -> None:
     await conn.execute(
         """INSERT INTO statement (statement_id, partner_id, number, currency, from_day, to_day, state, requested_by,
@@ -147,12 +157,13 @@ async def next_calculation(conn: Connection) -> StatementRow | None:
 
 
 async def save_calculated(
-    conn: Connection, statement_id: str, *, totals: Mapping[str, int], line_count: int, sha256: bytes, size_bytes: int
-) -> None:
+    conn: Connection, statement_id: str, *, totals: Mapping[str, int], closing: Mapping[str, Any], line_count: int,
+    sha256: bytes, size_bytes: int,
+) -> None:  # fmt: skip
     await conn.execute(
-        """UPDATE statement SET state = 'CALCULATED', totals = $2, line_count = $3, sha256 = $4, size_bytes = $5
-           WHERE statement_id = $1 AND state = 'CALCULATING'""",
-        statement_id, dict(totals), line_count, sha256, size_bytes,
+        """UPDATE statement SET state = 'CALCULATED', totals = $2, closing = $3, line_count = $4, sha256 = $5,
+             size_bytes = $6 WHERE statement_id = $1 AND state = 'CALCULATING'""",
+        statement_id, dict(totals), dict(closing), line_count, sha256, size_bytes,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ CREATE TABLE statement (
     to_day           date   NOT NULL CHECK (to_day >= from_day),
     state            text   NOT NULL CHECK (state IN ('CALCULATING', 'CALCULATED', 'APPROVED', 'ISSUED', 'FAILED')),
     totals           jsonb,
+    closing          jsonb,                    -- what the next statement opens with
     line_count       bigint,
     sha256           bytea,                    -- of the whole file
     size_bytes       bigint,
