@@ -58,7 +58,7 @@ class Backroom:
     issuer: str
     bank: str
 
-    # --- days --------------------------------------------------------------------------------------------------------
+    # --- days ------------------------------------------------------------------------------------------
     async def close_days_due(self, now_ms: int) -> int:
         """Carry out the oldest wish to close a day; earlier days that hold events are sealed before it."""
         async with self.database.connection() as conn:
@@ -104,7 +104,7 @@ class Backroom:
     def _file(self, day: date) -> Path:
         return self.home / SEALED_FOLDER / f"{day.isoformat()}.parquet"
 
-    # --- statements ----------------------------------------------------------------------------------------------------
+    # --- statements ------------------------------------------------------------------------------------------
     async def calculate_due(self, now_ms: int) -> int:
         """Calculate the oldest statement asked for; a fact that disagrees with its terms fails it, by name."""
         async with self.database.connection() as conn:

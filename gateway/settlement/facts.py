@@ -11,13 +11,21 @@ import pyarrow.parquet as pq
 PARTIES = ("bank", "partner", "merchant", "network")
 SETTLED = ("redemption.confirmed", "redemption.reversed", "goal.reached")
 
-_TOP = {"event_id": "VARCHAR", "type": "VARCHAR", "partner": "VARCHAR", "contract": "VARCHAR",
-        "contract_version": "INTEGER", "occurred_at_ms": "BIGINT", "recorded_at_ms": "BIGINT",
-        "business_day": "VARCHAR", "currency": "VARCHAR", "amount_minor": "BIGINT",
-        "subject_token": "VARCHAR"}  # fmt: skip
-_DATA = {"discount": "VARCHAR", "order_minor": "BIGINT", "discount_minor": "BIGINT", "payable_minor": "BIGINT",
-         "original_event_id": "VARCHAR", "original_discount_minor": "BIGINT", "reversed_before_minor": "BIGINT",
-         "reversed_minor": "BIGINT", "goal": "VARCHAR", "anchor_at_ms": "BIGINT"}  # fmt: skip
+_TOP = dict.fromkeys(
+    ("event_id", "type", "partner", "contract", "business_day", "currency", "subject_token"), "VARCHAR"
+) | {"contract_version": "INTEGER", "occurred_at_ms": "BIGINT", "recorded_at_ms": "BIGINT", "amount_minor": "BIGINT"}
+_DATA = dict.fromkeys(("discount", "original_event_id", "goal"), "VARCHAR") | dict.fromkeys(
+    (
+        "order_minor",
+        "discount_minor",
+        "payable_minor",
+        "original_discount_minor",
+        "reversed_before_minor",
+        "reversed_minor",
+        "anchor_at_ms",
+    ),
+    "BIGINT",
+)
 _MAPS = ("legs", "original_legs", "cap_left_minor")
 
 

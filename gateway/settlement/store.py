@@ -13,7 +13,7 @@ _STATEMENT = """statement_id, partner_id, number, currency, from_day, to_day, st
     sha256, size_bytes, requested_by, requested_at_ms, issued_at_ms, failure"""
 
 
-# --- days --------------------------------------------------------------------------------
+# --- days ------------------------------------------------------------------------------------------
 async def request_closure(conn: Connection, day: date, *, operator_id: str, now_ms: int) -> bool:
     """False: it was asked for before."""
     return bool(
@@ -120,7 +120,7 @@ async def first_event_day(conn: Connection, partner_id: str) -> date | None:
     return day
 
 
-# --- statements --------------------------------------------------------------------------------
+# --- statements ------------------------------------------------------------------------------------------
 async def last_statement(conn: Connection, partner_id: str, currency: str) -> StatementRow | None:
     row = await conn.fetchrow(
         f"""SELECT {_STATEMENT} FROM statement WHERE partner_id = $1 AND currency = $2 AND state <> 'FAILED'
