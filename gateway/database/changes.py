@@ -6,6 +6,7 @@ order and a reader that has seen n has seen everything before n; changes are rar
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`kind` is a closed word (partner, policy, contract, app_key, grant, consent, bank_key); `key` is the id."""
+    """`kind` is a closed word (partner, policy, contract, app_key, grant, operator, consent, bank_key); `key` is the id."""
 
     seq: int
     kind: str
@@ -51,6 +52,12 @@ class ChangeFeed:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.seen_seq = 0
+        self._current_at_s = time.monotonic()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since this worker last knew that it had missed nothing; above a second something is wrong."""
+        return time.monotonic() - self._current_at_s
 
     def subscribe(self, subscriber: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
         self._subscribers.append(subscriber)
@@ -69,14 +76,15 @@ class ChangeFeed:
 
     async def catch_up(self) -> None:
         """Read what is new now and tell the subscribers; also called at the poll."""
+        asked_at_s = time.monotonic()
         async with self._database.connection() as conn:
             rows = await conn.fetch("SELECT seq, kind, key FROM change WHERE seq > $1 ORDER BY seq", self.seen_seq)
-        if not rows:
-            return
         changes = [Change(row["seq"], row["kind"], row["key"]) for row in rows]
-        for subscriber in self._subscribers:
-            await subscriber(changes)
-        self.seen_seq = changes[-1].seq  # only now: a subscriber that failed sees them again
+        if changes:
+            for subscriber in self._subscribers:
+                await subscriber(changes)
+            self.seen_seq = changes[-1].seq  # only now: a subscriber that failed sees them again
+        self._current_at_s = asked_at_s
 
     async def _follow(self) -> None:
         listener: asyncpg.Connection[asyncpg.Record] | None = None

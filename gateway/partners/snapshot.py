@@ -6,11 +6,12 @@ counted, and holds nothing else up: a suspension must bite whatever state a neig
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
+from gateway import metrics
 from gateway.clock import now_ms
 from gateway.database import Connection, Database
 from gateway.database.changes import Change, latest_seq
@@ -67,13 +68,22 @@ class SnapshotKeeper:
         """Read what is new and swap the whole picture in; never an older one over a newer one."""
         async with self._database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             fresh = await _read(conn, self._documents)
-        if self._current is None or fresh.generation >= self._current.generation:
-            self._current = fresh
+        self._swap(fresh)
 
     async def refresh(self, changes: Sequence[Change]) -> None:
-        """The change feed's subscriber."""
-        if any(change.kind in _KINDS for change in changes):
+        """The change feed's subscriber. Customers revoke all day: that alone does not read the partners again."""
+        kinds = {change.kind for change in changes} & _KINDS
+        if kinds == {"grant"}:
+            async with self._database.connection() as conn:
+                revoked = await store.revoked_grants(conn, now_ms=now_ms())
+            self._swap(replace(self.current, generation=changes[-1].seq, revoked_grants=revoked))
+        elif kinds:
             await self.load()
+
+    def _swap(self, fresh: Snapshot) -> None:
+        if self._current is None or fresh.generation >= self._current.generation:
+            self._current = fresh
+            metrics.gauge("parasol_config_generation", fresh.generation)
 
 
 class CompiledDocuments:
@@ -112,7 +122,8 @@ def _compiled(name: tuple[str, str, int], body: Any) -> Any:
     try:
         return _READERS[kind](body, name=label)
     except DocumentInvalid as error:
-        log.error("document_refused", document=label, key=error.key, reason=error.reason)
+        log.error("document_refused", file=label, key=error.key, reason=error.reason)
+        metrics.count("parasol_documents_refused_total", kind=kind)
         return None
 
 

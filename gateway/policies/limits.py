@@ -85,7 +85,7 @@ class Limiter:
                     return offset
         finally:
             fcntl.lockf(self._fd, fcntl.LOCK_UN, _SLOT.size, 0)
-        log.warning("rate_limit_table_full", slots=SLOTS)
+        log.warning("rate_limit_table_full", count=SLOTS)
         return 0
 
 

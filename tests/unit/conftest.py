@@ -116,7 +116,7 @@ class AgreedFiles:
         return load_folder(self.root, OPERATIONS)
 
 
-@pytest.fixture()
+@pytest.fixture
 def agreed(tmp_path: Path) -> AgreedFiles:
     files = AgreedFiles(tmp_path)
     for name, text in FILES.items():
@@ -124,7 +124,7 @@ def agreed(tmp_path: Path) -> AgreedFiles:
     return files
 
 
-@pytest.fixture()
+@pytest.fixture
 def operations() -> frozenset[str]:
     """What a policy of these tests may name."""
     return OPERATIONS
@@ -142,7 +142,7 @@ async def bare_template(server_url: str) -> str:
     return BARE
 
 
-@pytest.fixture()
+@pytest.fixture
 async def bare_database(server_url: str, bare_template: str) -> AsyncIterator[Database]:
     """An empty database of this test's own."""
     name = f"b_{secrets.token_hex(6)}"

@@ -18,7 +18,7 @@ NOW = 1_760_000_000_000
 ISSUER = "http://gateway.test"
 
 
-@pytest.fixture()
+@pytest.fixture
 async def applied(bare_database: Database, agreed: Any, operations: Any) -> Database:
     await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
     return bare_database

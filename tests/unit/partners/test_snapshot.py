@@ -53,13 +53,13 @@ async def _open_worker(stack: AsyncExitStack, url: str) -> Worker:
     return worker
 
 
-@pytest.fixture()
+@pytest.fixture
 async def applied(bare_database: Database, agreed: Any, operations: Any) -> Database:
     await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
     return bare_database
 
 
-@pytest.fixture()
+@pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as opened:
         yield opened
@@ -180,7 +180,7 @@ async def test_a_bad_document_leaves_the_last_good_one_in_force_and_holds_nothin
     assert snapshot.partners["metro"].sites[0].site_id == "line-1"
     assert snapshot.policies["metro"].rate.burst == 20
     assert snapshot.partners["tram"].state is PartnerState.SUSPENDED
-    assert {entry["document"] for entry in logs} == {"partner metro version 2", "policy trader version 2"}
+    assert {entry["file"] for entry in logs} == {"partner metro version 2", "policy trader version 2"}
 
 
 async def test_suspending_and_reinstating_leave_their_trace(applied: Database) -> None:
