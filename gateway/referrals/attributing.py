@@ -4,6 +4,7 @@ No network inside a transaction: a chunk is read first, then loaded, judged in m
 with the feed's cursor and the events. A bank event is judged once, whatever is read twice.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,8 +21,9 @@ from gateway.referrals.model import ClaimState, GoalReached, TermsBook, Touch
 from gateway.referrals.store import batches, claims, goals, links
 from gateway.referrals.store.goals import ClaimChange
 
-CHUNK_EVENTS = 1_000  # events a transaction
-CHUNKS_A_RUN = 20  # chunks until the chore lets others run
+CHUNK_EVENTS = 500  # events a transaction: some 40 ms of a worker's loop, in slices
+SLICE_EVENTS = 50  # events judged until the loop serves somebody else
+CHUNKS_A_RUN = 40  # chunks until the chore lets others run
 EXPIRE_CHUNK = 10_000  # claims a transaction
 SCANS_KEPT_MS = 30 * 86_400_000  # scans that led nowhere
 log = structlog.get_logger(__name__)
@@ -90,7 +92,9 @@ class GoalDesk:
             fresh = await _fresh(conn, entries)
             await self._present_tickets(conn, fresh, now_ms=now_ms)
             chunk = await self._load(conn, fresh)
-            for goal in fresh:
+            for place, goal in enumerate(fresh):
+                if place % SLICE_EVENTS == 0:
+                    await asyncio.sleep(0)
                 self._judge(goal, chunk)
             await _keep(conn, chunk, now_ms=now_ms)
         for verdict, _ in chunk.verdicts:

@@ -12,6 +12,7 @@ from gateway.call import Answer, Call, OpenCall
 from gateway.clock import rfc3339
 from gateway.database import Database, idempotency
 from gateway.keyring import Keyring
+from gateway.pages import page_answer
 from gateway.partners.partner import Partner, PartnerState
 from gateway.referrals import link as rules
 from gateway.referrals.api import QueryMalformed, envelope
@@ -26,7 +27,6 @@ _PRIVATE = (
     ("referrer-policy", "no-referrer"),  # the ticket in the address goes to the landing page and nowhere else
     ("cache-control", "no-store"),
 )
-_PAGE_POLICY = ("content-security-policy", "default-src 'none'; style-src 'self'; frame-ancestors 'none'")
 
 
 class LinkAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -123,7 +123,7 @@ class LinkApi:
             "<p lang=zh>此处将打开银行 App。在沙箱中，请将此凭证随开户请求一并提交，仅可使用一次。</p>"
             f"<p><code id=scan-ticket>{shown}</code></p></main></html>"
         )
-        return Answer(200, page.encode(), (*_PRIVATE, _PAGE_POLICY), "text/html; charset=utf-8")
+        return page_answer(page)
 
     async def _find(self, partner_id: str, link_id: str) -> tuple[Link, int]:
         async with self.database.connection() as conn:
