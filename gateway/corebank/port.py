@@ -1,0 +1,154 @@
+"""The port to the bank's own systems. The sandbox bank and an HTTP connector stand behind the same small interface.
+
+Every method may be a network call: none is made inside a transaction of the gateway. Orders carry the id that the
+gateway gave them; the bank acts once per id, whatever is sent twice. An answer may be lost: then nobody knows, and
+`payment_status` is asked, never the order repeated under another id.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from gateway.money import Money
+
+
+class CoreBankUnavailable(Exception):
+    """No answer: the call may or may not have been carried out."""
+
+
+class OrderStatus(StrEnum):
+    """ISO 20022 external payment status codes, as UK Open Banking 4.0.1 uses them."""
+
+    PENDING = "PDNG"
+    SETTLED = "ACSC"
+    REJECTED = "RJCT"
+
+
+class CustomerEventKind(StrEnum):
+    """What the bank's goal feed tells."""
+
+    ACCOUNT_OPENED = "ACCOUNT_OPENED"
+    CARD_ACTIVATED = "CARD_ACTIVATED"
+    SPEND = "SPEND"
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A customer of the bank. `phone` is C2 data: it never leaves the gateway and is in no repr."""
+
+    customer_id: str
+    name: str = field(repr=False)
+    phone: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account; `identification` is the full number (C2): masked unless a consent has ReadPAN or Detail."""
+
+    account_id: str
+    customer_id: str
+    currency: str
+    nickname: str
+    type_code: str  # ISO 20022 ExternalCashAccountType1Code, e.g. CACC
+    scheme: str  # CN.CNAPS.AccountNumber, CN.UnionPay.PAN
+    identification: str = field(repr=False)
+    holder: str = field(repr=False)
+    opened_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What was true at `at_ms`. `available` is what may be spent."""
+
+    account_id: str
+    booked: Money
+    available: Money
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A booked movement; `amount` is signed from the account's side, `cursor` its place in the account's history."""
+
+    transaction_id: str
+    account_id: str
+    amount: Money
+    booked_ms: int
+    information: str
+    merchant: str
+    mcc: str
+    balance_after: Money
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentOrder:
+    """Take `amount` from the customer's account and credit the named account of a partner."""
+
+    payment_id: str
+    debtor_account_id: str
+    creditor_account: str
+    amount: Money
+    reference: str
+    mcc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RefundOrder:
+    """Give back part of a payment, from the same creditor account."""
+
+    refund_id: str
+    payment_id: str
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True)
+class OrderOutcome:
+    """Where an order stands; `reason` is a short code when it was rejected."""
+
+    order_id: str
+    status: OrderStatus
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerEvent:
+    """One entry of the goal feed. `scan_ticket` is what a customer who scanned a link showed when signing up."""
+
+    cursor: int
+    event_id: str
+    kind: CustomerEventKind
+    customer_id: str
+    amount_minor: int
+    currency: str
+    occurred_ms: int
+    phone: str = field(repr=False)
+    scan_ticket: str | None = field(default=None, repr=False)
+
+
+class CoreBank(Protocol):
+    """All methods may raise CoreBankUnavailable."""
+
+    async def customer(self, customer_id: str) -> Customer | None: ...
+
+    async def find_login(self, login: str, passcode: str) -> Customer | None: ...
+
+    async def accounts(self, customer_id: str) -> tuple[Account, ...]: ...
+
+    async def balance(self, account_id: str) -> Balance | None: ...
+
+    async def transactions(
+        self, account_id: str, *, from_ms: int, to_ms: int, after: int, limit: int
+    ) -> tuple[Transaction, ...]: ...
+
+    async def funds_available(self, account_id: str, amount: Money) -> bool: ...
+
+    async def post_payment(self, order: PaymentOrder) -> OrderOutcome: ...
+
+    async def refund(self, order: RefundOrder) -> OrderOutcome: ...
+
+    async def order_status(self, order_id: str) -> OrderOutcome | None:
+        """None: the bank knows nothing of such an order."""
+        ...
+
+    async def customer_events(self, *, after: int, limit: int) -> tuple[CustomerEvent, ...]: ...
