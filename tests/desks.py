@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.database import Database
-from gateway.discounts.conditions import Occasion
 from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import Redemption
 from gateway.money import Money
 from gateway.partners.contract import Contract
 from gateway.partners.contract_rules import from_document
+from gateway.partners.occasion import Occasion
 from gateway.partners.snapshot import Snapshot
 
 NOW_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z, a Monday; 22:13 in Shanghai

@@ -7,8 +7,7 @@ from gateway.call import Answer, Call, enveloped
 from gateway.clock import local_day, past_moment
 from gateway.database import Database
 from gateway.discounts import store
-from gateway.discounts.conditions import Occasion
-from gateway.discounts.desk import RedemptionDesk, occasion_at
+from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import KeyedRequest, Redemption
 from gateway.discounts.quote import Quote
 from gateway.discounts.shapes import (
@@ -22,6 +21,7 @@ from gateway.discounts.shapes import (
 )
 from gateway.ids import new_id
 from gateway.money import Money, parse_amount
+from gateway.partners.occasion import Occasion, site_of
 from gateway.partners.plate import PlateReader
 from gateway.partners.snapshot import Snapshot
 from gateway.refusal import Refusal
@@ -132,11 +132,14 @@ class DiscountsApi:
         if order.plate is not None:
             plate = self.plates.read(call.partner.partner_id, order.plate, path="$.Data.Plate").digest
         said = order.occurred_at
-        return occasion_at(
-            call.partner, money,
-            occurred_at_ms=past_moment(said, now_ms=call.now_ms, path="$.Data.OccurredAt") if said else unsaid_ms,
-            site_id=order.site_id, subject_token=order.customer_token, plate_digest=plate,
-        )  # fmt: skip
+        return Occasion(
+            money,
+            past_moment(said, now_ms=call.now_ms, path="$.Data.OccurredAt") if said else unsaid_ms,
+            subject_token=order.customer_token,
+            plate_digest=plate,
+            site_id=order.site_id,
+            mcc=site_of(call.partner, order.site_id).mcc if order.site_id is not None else None,
+        )
 
     def _shown(self, status: int, redemption: Redemption) -> Answer:
         address = f"{self.public_url}{BASE}/redemptions/{redemption.redemption_id}"

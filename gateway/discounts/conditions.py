@@ -1,11 +1,11 @@
 """When an offer applies: its `when` against the occasion on which a customer wants it."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.clock import local_time
 from gateway.money import Money
 from gateway.partners.contract import Conditions, Contract, Discount, clock_range
+from gateway.partners.occasion import Occasion
 from gateway.partners.pricing import discount_minor
 from gateway.refusal import Refusal
 
@@ -17,18 +17,6 @@ class OfferNotApplicable(Refusal):
 
     status, code, ob_code = 422, "offer_not_applicable", "D020"
     title = "The offer does not apply here"
-
-
-@dataclass(frozen=True, slots=True)
-class Occasion:
-    """Who wants to pay how much, where and when. The plate is a digest; the number itself stays at the edge."""
-
-    order: Money
-    occurred_at_ms: int
-    subject_token: str | None
-    plate_digest: str | None
-    site_id: str | None
-    mcc: str | None
 
 
 def granted_minor(contract: Contract, discount: Discount, occasion: Occasion) -> int:

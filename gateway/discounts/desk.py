@@ -9,14 +9,14 @@ from gateway.database.gather import Gatherer
 from gateway.discounts import redemption as rules
 from gateway.discounts import store
 from gateway.discounts.batches import Step, hold_batch, refuse_other_request, step_batch
-from gateway.discounts.conditions import Occasion, OfferNotApplicable, granted_minor
+from gateway.discounts.conditions import OfferNotApplicable, granted_minor
 from gateway.discounts.limits import takes_of
 from gateway.discounts.model import Hold, KeyedRequest, Redemption
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.ids import new_id
 from gateway.money import Money
 from gateway.partners.contract import Contract, Discount
-from gateway.partners.partner import Partner
+from gateway.partners.occasion import Occasion
 from gateway.partners.snapshot import Snapshot
 from gateway.refusal import ForeignResource, Refusal, UnknownResource
 
@@ -82,6 +82,16 @@ class RedemptionDesk:
             takes=takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day),
         )  # fmt: skip
         return await self._holds.submit((hold, now_ms))
+
+    async def hold_offer(
+        self, partner_id: str, discount_id: str, *, occasion: Occasion, operation: str, key: str, request_hash: bytes,
+        reference: str | None, now_ms: int,
+    ) -> Redemption:  # fmt: skip
+        """Price and hold in one go, for rooms that show no quote of ours."""
+        quote = self.quote(partner_id, discount_id, occasion=occasion, now_ms=now_ms)
+        return await self.hold(
+            quote, operation=operation, key=key, request_hash=request_hash, reference=reference, now_ms=now_ms
+        )
 
     async def confirm(
         self, partner_id: str, redemption_id: str, *, order: Money | None, operation: str, key: str,
@@ -172,29 +182,6 @@ class RedemptionDesk:
 
     async def _decide_steps(self, batch: Sequence[Step]) -> Sequence[Redemption | Refusal]:
         return await step_batch(self._database, batch, terms=self._contract_of)
-
-
-def occasion_at(
-    partner: Partner,
-    order: Money,
-    *,
-    occurred_at_ms: int,
-    site_id: str | None,
-    subject_token: str | None,
-    plate_digest: str | None,
-) -> Occasion:
-    """The occasion, its category read off the partner's site. Raises UnknownSite."""
-    site = next((site for site in partner.sites if site.site_id == site_id), None)
-    if site is None and site_id is not None:
-        raise UnknownSite(f"{partner.partner_id} has no site {site_id!r}", path="$.Data.SiteId")
-    return Occasion(order, occurred_at_ms, subject_token, plate_digest, site_id, site.mcc if site else None)
-
-
-class UnknownSite(UnknownResource):
-    """The partner has no such site."""
-
-    code, ob_code = "unknown_site", "D02C"
-    title = "You have no such site"
 
 
 def _quote(partner_id: str, contract: Contract, discount: Discount, *, occasion: Occasion, now_ms: int) -> Quote:

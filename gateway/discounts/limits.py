@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 
-from gateway.discounts.conditions import Occasion
 from gateway.discounts.model import Take
 from gateway.partners.contract import BPS_WHOLE, Contract, Discount, Share
+from gateway.partners.occasion import Occasion
 from gateway.refusal import Refusal
 
 

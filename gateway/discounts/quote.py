@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway.discounts.conditions import Occasion
 from gateway.jsonio import canonical
+from gateway.partners.occasion import Occasion
 from gateway.refusal import Refusal
 
 QUOTE_MS = 5 * 60_000  # long enough for a customer to read the price, short enough to keep a promise cheap

@@ -74,9 +74,7 @@ def read_tariffs(partners_folder: Path) -> dict[tuple[str, str], Tariff]:
     return found
 
 
-def _check(
-    tariff: Tariff, found: Mapping[tuple[str, str], Tariff], partner_id: str, *, name: str, key: str
-) -> None:
+def _check(tariff: Tariff, found: Mapping[tuple[str, str], Tariff], partner_id: str, *, name: str, key: str) -> None:
     if (partner_id, tariff.id) in found:
         raise DocumentInvalid(name, f"{key}.id", f"{tariff.id!r} is the id of another tariff")
     if tariff.currency not in MINOR_DIGITS:

@@ -1,0 +1,91 @@
+"""What parking needs from other rooms, in its own words; app.py plugs them in. Every call is safe to repeat by its key."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.money import Money
+from gateway.partners.occasion import Occasion
+
+
+class Offer(Protocol):
+    """An offer that applies, and its price."""
+
+    @property
+    def discount_id(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def discount_minor(self) -> int: ...
+    @property
+    def payable_minor(self) -> int: ...
+
+
+class Granted(Protocol):
+    """A discount that is held or confirmed."""
+
+    @property
+    def redemption_id(self) -> str: ...
+    @property
+    def discount_id(self) -> str: ...
+    @property
+    def granted_minor(self) -> int: ...
+
+
+class Discounts(Protocol):
+    """The redemption desk."""
+
+    def offers(self, partner_id: str, *, occasion: Occasion, now_ms: int) -> Sequence[Offer]: ...
+
+    async def hold_offer(
+        self, partner_id: str, discount_id: str, *, occasion: Occasion, operation: str, key: str, request_hash: bytes,
+        reference: str | None, now_ms: int,
+    ) -> Granted: ...  # fmt: skip
+
+    async def confirm(
+        self, partner_id: str, redemption_id: str, *, order: Money | None, operation: str, key: str,
+        request_hash: bytes, now_ms: int,
+    ) -> Granted: ...  # fmt: skip
+
+    async def release(
+        self, partner_id: str, redemption_id: str, *, operation: str, key: str, request_hash: bytes, now_ms: int
+    ) -> Granted: ...
+
+    async def reverse(
+        self, partner_id: str, redemption_id: str, *, amount: Money, operation: str, key: str, request_hash: bytes,
+        now_ms: int,
+    ) -> Granted: ...  # fmt: skip
+
+
+class Collected(Protocol):
+    """`status` is ACSC (settled), PDNG (the bank has not decided) or RJCT, with a reason."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def reason(self) -> str | None: ...
+
+
+class Refunded(Protocol):
+    """The same for money that goes back."""
+
+    @property
+    def status(self) -> str: ...
+
+
+class Collections(Protocol):
+    """Taking money under a customer's mandate. The network is asked here: never inside a transaction."""
+
+    async def collect(
+        self, *, partner_id: str, mandate_id: str, payment_id: str, amount: Money, reference: str,
+        creditor_account: str, now_ms: int,
+    ) -> Collected: ...  # fmt: skip
+
+    async def refund(
+        self, *, partner_id: str, payment_id: str, refund_id: str, amount: Money, now_ms: int
+    ) -> Refunded: ...
+
+
+class CustomerTokens(Protocol):
+    """How this partner knows a customer of the bank: the same token as in its referrals."""
+
+    async def __call__(self, partner_id: str, customer_id: str, *, now_ms: int) -> str: ...
