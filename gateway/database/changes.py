@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`kind` is a closed word (partner, policy, contract, app_key, grant, operator, consent, bank_key); `key` is the id."""
+    """`kind` is partner, policy, contract, app_key, grant, operator, consent or bank_key; `key` is the id."""
 
     seq: int
     kind: str
