@@ -66,10 +66,10 @@ def _explained() -> tuple[type[Exception], ...]:
     """Loaded when something failed: `parasol --help` should not have to wait for them."""
     from gateway.database.embedded import EmbeddedMissing
     from gateway.document import DocumentInvalid
-    from gateway.keyring import KeyEncryptionKeyMissing
+    from gateway.keyring import KeyEncryptionKeyMissing, SealBroken
     from gateway.port import CannotServe
 
-    return SettingsInvalid, EmbeddedMissing, DocumentInvalid, KeyEncryptionKeyMissing, CannotServe
+    return SettingsInvalid, EmbeddedMissing, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
 
 
 @app.command(rich_help_panel=TRY)

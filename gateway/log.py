@@ -34,7 +34,7 @@ EventDict = MutableMapping[str, Any]
 
 
 def configure(level: str) -> None:
-    """For this process: structlog from `level` (debug, info, warning…) and the libraries' warnings, as the same lines."""
+    """For this process: structlog from `level` (debug, info, warning…) up, the libraries from warning, in one form."""
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[

@@ -41,6 +41,7 @@ class Hub:
         self._tally = Tally(METRICS)
         self._sources: set[Source] = set()
         self._one_page = asyncio.Lock()
+        self._meetings: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def serve(self, path: str) -> asyncio.Server:
         """Listen; only this user may connect. A socket that a killed hub left behind is replaced."""
@@ -51,6 +52,13 @@ class Hub:
             return await asyncio.start_unix_server(self._meet, path)
         finally:
             os.umask(before)
+
+    async def close(self) -> None:
+        """End the conversations, so that none is cut in a sentence."""
+        for writer in self._meetings.values():
+            writer.close()
+        if self._meetings:
+            await asyncio.wait(self._meetings, timeout=ANSWER_S)
 
     async def page(self) -> bytes:
         """Ask all sources at once; one page at a time, as the interpreter has one thread for it anyway."""
@@ -68,6 +76,9 @@ class Hub:
             await asyncio.wait_for(source.arrived.wait(), ANSWER_S)
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "asyncio runs each connection as a task"
+        self._meetings[task] = writer
         try:
             hello = _hello.decode(await read_frame(reader))
             if hello.wants == "page":
@@ -78,6 +89,7 @@ class Hub:
         except (OSError, EOFError, ValueError, msgspec.MsgspecError) as error:
             log.info("metrics_connection_ended", error=type(error).__name__)
         finally:
+            del self._meetings[task]
             writer.close()
 
     async def _listen(self, reader: asyncio.StreamReader, source: Source) -> None:
@@ -102,9 +114,11 @@ async def run(path: str) -> None:
     """Serve until SIGTERM."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    server = await Hub().serve(path)
+    hub = Hub()
+    server = await hub.serve(path)
     await ended.wait()
     server.close()
+    await hub.close()
     os.unlink(path)
 
 
