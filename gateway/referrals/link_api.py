@@ -13,6 +13,7 @@ from gateway.clock import rfc3339
 from gateway.database import Database, idempotency
 from gateway.keyring import Keyring
 from gateway.pages import page_answer
+from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import Partner, PartnerState
 from gateway.referrals import link as rules
 from gateway.referrals.api import QueryMalformed, envelope
@@ -50,6 +51,7 @@ class LinkApi:
 
     database: Database
     keyring: Keyring
+    keys: IdentityKeys
     terms: TermsBook
     partner: Callable[[str], Partner | None]
     landings: Mapping[str, str]  # the bank's pages by name: the only addresses that a link can lead to
@@ -66,6 +68,7 @@ class LinkApi:
             self.keyring, partner_id=call.partner.partner_id, landing=asked.landing, campaign=asked.campaign,
             site=asked.site, life_days=asked.life_days, now_ms=call.now_ms,
         )  # fmt: skip
+        await self.keys.keys_of(link.partner_id, now_ms=call.now_ms)  # a scan is turned into a token of this partner
         assert call.idempotency_key is not None, "the operation's row asks for one"
         async with self.database.transaction() as conn:
             first = await idempotency.claim(

@@ -33,7 +33,6 @@ async def test_a_link_leads_to_the_bank_and_its_scan_brings_the_customer(world: 
     link = await make_link(world, Campaign="autumn")
     ticket = await follow(world, link)
     await send(world, "shopco", csv_file(await token_of(world, "shopco", PHONE)))
-    await token_of(world, "parkco", PHONE)
     await reach(world, opened("e1", ticket=ticket))
     (claim,) = (await world.client("parkco").call("GET", f"{V1}/claims?State=OWNING")).json()["Data"]["Claim"]
     full = (await world.client("parkco").call("GET", f"{V1}/claims/{claim['ClaimId']}")).json()["Data"]
@@ -47,7 +46,6 @@ async def test_a_link_leads_to_the_bank_and_its_scan_brings_the_customer(world: 
 
 
 async def test_a_ticket_counts_once(world: World) -> None:
-    await token_of(world, "parkco", PHONE)
     ticket = await follow(world, await make_link(world))
     await reach(world, opened("e1", ticket=ticket), opened("e2", "+8613900009999", ticket=ticket))
     assert len(await world.sql("SELECT FROM referral_touch")) == 1
@@ -56,7 +54,6 @@ async def test_a_ticket_counts_once(world: World) -> None:
 
 
 async def test_a_made_up_ticket_and_one_from_after_the_goal_are_worth_nothing(world: World) -> None:
-    await token_of(world, "parkco", PHONE)
     ticket = await follow(world, await make_link(world))
     await reach(
         world, opened("e1", ticket="tkt_" + "A" * 27), opened("e2", "+8613900009999", ticket=ticket, after_ms=-60_000)
