@@ -5,11 +5,10 @@ import jinja2
 from gateway.call import Answer
 
 CSP = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'none'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'none'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 PAGE_HEADERS = (
-    ("content-security-policy", CSP),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
@@ -28,5 +27,9 @@ def template_environment(folder: str) -> jinja2.Environment:
     )
 
 
-def page_answer(html: str, *, status: int = 200, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
-    return Answer(status, html.encode(), (*PAGE_HEADERS, *headers), "text/html; charset=utf-8")
+def page_answer(
+    html: str, *, status: int = 200, headers: tuple[tuple[str, str], ...] = (), form_target: str = ""
+) -> Answer:
+    """`form_target` is an origin that a form of this page may end at: browsers hold the redirect after it to the CSP."""
+    policy = ("content-security-policy", f"{CSP} {form_target}".rstrip())
+    return Answer(status, html.encode(), (policy, *PAGE_HEADERS, *headers), "text/html; charset=utf-8")

@@ -68,14 +68,14 @@ async def load(conn: Connection, consent_id: str, *, partner_id: str) -> Consent
 
 async def find(conn: Connection, consent_id: str) -> Consent | None:
     """Whosever it is: for the authorization server, which checks the client, and for the worker's book."""
-    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM consent WHERE consent_id = $1", consent_id)  # noqa: S608
+    row = await conn.fetchrow(f"SELECT {_COLUMNS} FROM consent WHERE consent_id = $1", consent_id)
     return _consent(row) if row else None
 
 
 async def lock(conn: Connection, consent_id: str) -> Consent:
     """Held until the transaction ends. Raises UnknownResource."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM consent WHERE consent_id = $1 FOR UPDATE",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM consent WHERE consent_id = $1 FOR UPDATE",
         consent_id,
     )
     if row is None:
@@ -115,7 +115,7 @@ async def expire_due(conn: Connection, *, now_ms: int) -> int:
     """A chore: say EXPD on consents whose time is over, and end their grants; returns how many."""
     rows = await conn.fetch(
         f"""SELECT {_COLUMNS} FROM consent WHERE status IN ('AWAU', 'AUTH') AND expires_ms <= $1
-            ORDER BY expires_ms LIMIT $2 FOR UPDATE SKIP LOCKED""",  # noqa: S608
+            ORDER BY expires_ms LIMIT $2 FOR UPDATE SKIP LOCKED""",
         now_ms, EXPIRY_BATCH,
     )  # fmt: skip
     for before in map(_consent, rows):
@@ -183,6 +183,17 @@ async def revoke_grant(conn: Connection, grant_id: str, *, now_ms: int) -> None:
     )  # fmt: skip
     if fresh:
         await announce(conn, "grant", grant_id, now_ms=now_ms)
+
+
+async def is_revoked(conn: Connection, grant_id: str) -> bool:
+    """A customer's grant for good, an app's own while its token may still be alive."""
+    return bool(
+        await conn.fetchval(
+            """SELECT EXISTS (SELECT FROM revoked_grant WHERE grant_id = $1)
+                   OR EXISTS (SELECT FROM oauth_grant WHERE grant_id = $1 AND revoked_ms IS NOT NULL)""",
+            grant_id,
+        )
+    )
 
 
 async def _revoke_grants_of(conn: Connection, consent_id: str, *, now_ms: int) -> None:

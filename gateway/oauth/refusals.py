@@ -131,3 +131,11 @@ class TooManyLogins(Refusal):
 
     status, code, outcome = 429, "too_many_logins", "rate_limited"
     title = "Too many tries; go back to the partner and start again"
+
+
+class BankUnreachable(Refusal):
+    """The bank's own systems do not answer."""
+
+    status, code, outcome = 503, "bank_unreachable", "bank_error"
+    oauth_error, oauth_status = "temporarily_unavailable", 503
+    title = "The bank's systems do not answer; try again in a moment"

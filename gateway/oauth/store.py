@@ -1,0 +1,167 @@
+"""All SQL of the authorization server's own memory: pushed requests, codes, refresh tokens, sandbox approvals.
+
+Secrets are kept as their SHA-256 only: whoever reads the tables cannot use what they find.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from gateway.database import Connection
+
+SECRET_BYTES = 32  # 256 bits; FAPI 2.0 §5.4.1 asks for 128 at least
+KEEP_CODES_MS = 86_400_000  # a day: as long, a code that comes again revokes what it gave
+FORGET_BATCH = 1000  # rows of each table that one run of the chore drops
+
+
+def new_secret() -> str:
+    """43 characters, base64url."""
+    return secrets.token_urlsafe(SECRET_BYTES)
+
+
+def digest_of(secret: str) -> bytes:
+    """What is kept of it."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class PushedRequest:
+    """An authorization request on its way through the customer's browser; see the table for what each member means."""
+
+    digest: bytes
+    client_id: str
+    consent_id: str
+    redirect_uri: str
+    scopes: frozenset[str]
+    state: str | None
+    challenge: str
+    jkt: str | None
+    expires_ms: int
+    browser: bytes | None = None
+    ends_ms: int | None = None
+    customer_id: str | None = None
+    login_tries: int = 0
+    completed_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """An authorization code; `challenge` and `jkt` say what must be proven to use it."""
+
+    digest: bytes
+    grant_id: str
+    redirect_uri: str
+    challenge: str
+    jkt: str | None
+    expires_ms: int
+    used_ms: int | None = None
+
+
+# --- pushed requests ---------------------------------------------------------------------------------------------
+async def insert_pushed(conn: Connection, pushed: PushedRequest) -> None:
+    await conn.execute(
+        """INSERT INTO pushed_request
+               (digest, client_id, consent_id, redirect_uri, scopes, state, challenge, jkt, expires_ms)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+        pushed.digest, pushed.client_id, pushed.consent_id, pushed.redirect_uri, sorted(pushed.scopes), pushed.state,
+        pushed.challenge, pushed.jkt, pushed.expires_ms,
+    )  # fmt: skip
+
+
+async def lock_pushed(conn: Connection, digest: bytes) -> PushedRequest | None:
+    """Held until the transaction ends: of two that complete it at once, the second sees that it is done."""
+    row = await conn.fetchrow(
+        """SELECT digest, client_id, consent_id, redirect_uri, scopes, state, challenge, jkt, expires_ms, browser,
+                  ends_ms, customer_id, login_tries, completed_ms
+           FROM pushed_request WHERE digest = $1 FOR UPDATE""",
+        digest,
+    )
+    return PushedRequest(**{**row, "scopes": frozenset(row["scopes"])}) if row else None
+
+
+async def bind_browser(conn: Connection, digest: bytes, *, browser: bytes, ends_ms: int) -> None:
+    """A browser opens the request: it starts anew there, nobody is logged in."""
+    await conn.execute(
+        "UPDATE pushed_request SET browser = $2, ends_ms = $3, customer_id = NULL WHERE digest = $1",
+        digest, browser, ends_ms,
+    )  # fmt: skip
+
+
+async def count_login_try(conn: Connection, digest: bytes) -> None:
+    await conn.execute("UPDATE pushed_request SET login_tries = login_tries + 1 WHERE digest = $1", digest)
+
+
+async def log_in(conn: Connection, digest: bytes, *, browser: bytes, customer_id: str) -> None:
+    """The browser gets a new cookie with the login, so that a cookie known before is worth nothing after it."""
+    await conn.execute(
+        "UPDATE pushed_request SET browser = $2, customer_id = $3 WHERE digest = $1", digest, browser, customer_id
+    )
+
+
+async def complete(conn: Connection, digest: bytes, *, now_ms: int) -> None:
+    await conn.execute("UPDATE pushed_request SET completed_ms = $2 WHERE digest = $1", digest, now_ms)
+
+
+# --- codes and refresh tokens ------------------------------------------------------------------------------------
+async def insert_code(conn: Connection, code: Code) -> None:
+    await conn.execute(
+        """INSERT INTO oauth_code (digest, grant_id, redirect_uri, challenge, jkt, expires_ms)
+           VALUES ($1, $2, $3, $4, $5, $6)""",
+        code.digest, code.grant_id, code.redirect_uri, code.challenge, code.jkt, code.expires_ms,
+    )  # fmt: skip
+
+
+async def lock_code(conn: Connection, digest: bytes) -> Code | None:
+    """Held until the transaction ends: of two uses at once, the second sees the first."""
+    row = await conn.fetchrow(
+        """SELECT digest, grant_id, redirect_uri, challenge, jkt, expires_ms, used_ms
+           FROM oauth_code WHERE digest = $1 FOR UPDATE""",
+        digest,
+    )
+    return Code(**row) if row else None
+
+
+async def use_code(conn: Connection, digest: bytes, *, now_ms: int) -> None:
+    await conn.execute("UPDATE oauth_code SET used_ms = $2 WHERE digest = $1", digest, now_ms)
+
+
+async def insert_refresh_token(conn: Connection, digest: bytes, *, grant_id: str, now_ms: int) -> None:
+    await conn.execute(
+        "INSERT INTO refresh_token (digest, grant_id, created_ms) VALUES ($1, $2, $3)", digest, grant_id, now_ms
+    )
+
+
+async def grant_of_refresh_token(conn: Connection, digest: bytes) -> str | None:
+    found: str | None = await conn.fetchval("SELECT grant_id FROM refresh_token WHERE digest = $1", digest)
+    return found
+
+
+# --- sandbox -----------------------------------------------------------------------------------------------------
+async def approve_next(conn: Connection, consent_id: str, *, now_ms: int) -> None:
+    await conn.execute(
+        "INSERT INTO sandbox_approval (consent_id, created_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        consent_id, now_ms,
+    )  # fmt: skip
+
+
+async def take_approval(conn: Connection, consent_id: str) -> bool:
+    """True once for each approval."""
+    taken = await conn.fetchval("DELETE FROM sandbox_approval WHERE consent_id = $1 RETURNING true", consent_id)
+    return bool(taken)
+
+
+# --- chores ------------------------------------------------------------------------------------------------------
+async def forget(conn: Connection, *, now_ms: int) -> int:
+    """Drop what no check would accept any more, of revoked grants what no token can carry; returns how many rows."""
+    dropped = 0
+    for table, condition in (
+        ("pushed_request", "expires_ms < $1::bigint - 3600000"),
+        ("oauth_code", f"expires_ms < $1::bigint - {KEEP_CODES_MS}"),
+        ("revoked_grant", "until_ms < $1::bigint"),
+    ):
+        done = await conn.execute(
+            f"DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {condition} LIMIT $2))",
+            now_ms, FORGET_BATCH,
+        )  # fmt: skip
+        dropped += int(done.rpartition(" ")[2])
+    return dropped
