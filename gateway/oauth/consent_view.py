@@ -35,13 +35,6 @@ _PERMISSIONS = (
 _PERIODS = {
     "Day": "每日", "Week": "每周", "Fortnight": "每两周", "Month": "每月", "Half-year": "每半年", "Year": "每年",
 }  # fmt: skip
-    "Day": "每日",
-    "Week": "每周",
-    "Fortnight": "每两周",
-    "Month": "每月",
-    "Half-year": "每半年",
-    "Year": "每年",
-}
 
 
 def view_of(consent: Consent) -> tuple[Line, ...]:

@@ -27,6 +27,8 @@ from gateway.partners.snapshot import SnapshotKeeper
 from gateway.refusal import Refusal
 
 CODE_LIFETIME_MS = 60_000  # FAPI 2.0 §5.3.2.1 note: a minute at most
+Headers = tuple[tuple[str, str], ...]
+NO_HEADERS: Headers = ()
 DENIED = {"error": "access_denied", "error_description": "The customer did not approve"}
 
 
@@ -71,17 +73,17 @@ class Journey:
                 return await self._finish(conn, pushed, answer=DENIED, now_ms=call.now_ms)
             if self.sandbox and await store.take_approval(conn, consent.consent_id):
                 return await self._give_code(conn, pushed, consent, now_ms=call.now_ms)
-            shown, cookie = visit.browser, ()
+            shown, headers = visit.browser, NO_HEADERS
             if not visit.same_browser:
-                shown, header = self.browser.new_cookie()
-                cookie = (header,)
+                shown, cookie = self.browser.new_cookie()
+                headers = (cookie,)
                 ends_ms = call.now_ms + VISIT_MS
                 await store.bind_browser(conn, digest, browser=name_hash(shown), ends_ms=ends_ms)
         assert shown is not None
         form = Form({}, client_id, request_uri, digest, shown)
         if visit.same_browser and pushed.customer_id is not None:
             return await self._consent_page(pushed, consent, form=form, now_ms=call.now_ms)
-        return self._page("login.html", pushed, form=form, status=200, headers=cookie)
+        return self._page("login.html", pushed, form=form, status=200, headers=headers)
 
     async def log_in(self, call: OpenCall) -> Answer:
         """POST /oauth/login: the passcode is asked of the bank; five wrong ones end the request."""
@@ -128,9 +130,7 @@ class Journey:
                 conn, pushed.consent_id, customer_id=pushed.customer_id, account_ids=account_ids,
                 actor=f"customer:{pushed.customer_id}", now_ms=now_ms,
             )  # fmt: skip
-        except (
-            Refusal
-        ) as refusal:  # revoked or given by somebody else in the meantime: the client is told, not stranded
+        except Refusal as refusal:  # revoked or given by somebody else meanwhile: the client is told
             answer = {"error": "access_denied", "error_description": refusal.title}
             return await self._finish(conn, pushed, answer=answer, now_ms=now_ms)
         return await self._give_code(conn, pushed, consent, now_ms=now_ms)
@@ -201,7 +201,7 @@ class Journey:
         *,
         form: Form,
         status: int,
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: Headers = NO_HEADERS,
         **values: object,
     ) -> Answer:
         app = self.snapshots.current.apps[pushed.client_id]

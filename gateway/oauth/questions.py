@@ -1,4 +1,4 @@
-"""Introspection (RFC 7662) and revocation (RFC 7009): only the client that a token was given to may ask or give back."""
+"""Introspection (RFC 7662) and revocation (RFC 7009): only the client that a token was given to may ask."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -15,8 +15,8 @@ T = TypeVar("T")
 async def settle(database: Database, asking: Asking, effect: Callable[[Connection], Awaitable[T]]) -> T:
     """Spend the assertion and the proof, then run `effect`, in one transaction that a Refusal commits too.
 
-    So an assertion or proof that was seen once is never good again, and a code that came twice revokes its grant though
-    the answer is no. `effect` decides on what it loaded and writes last; it never refuses after it has issued something.
+    So an assertion or proof that was seen once is never good again, and a code that came twice revokes its grant
+    though the answer is no. `effect` decides on what it loaded and writes last; after that it does not refuse.
     """
     async with database.transaction() as conn:
         try:

@@ -154,9 +154,15 @@ def test_what_is_no_compact_jws_is_refused(text: str) -> None:
         check(text)
 
 
+NAMES = st.sampled_from(["typ", "alg", "jwk", "kty", "crv", "x", "y", "n", "e", "jti", "htm", "htu", "iat"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner),
+)
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
-    st.sampled_from(["typ", "alg", "jwk", "kty", "crv", "x", "y", "n", "e", "jti", "htm", "htu", "iat"]), inner)))  # fmt: skip
+@given(JSON)
 def test_whatever_json_a_stranger_sends_is_a_refusal(value: Any) -> None:
     raw = json.dumps(value).encode()
     with pytest.raises(ProofInvalid):
