@@ -226,5 +226,6 @@ async def _keep(conn: Connection, chunk: _Chunk, *, now_ms: int) -> None:
     decided = [verdict.decided for verdict, _ in chunk.verdicts if verdict.decided is not None]
     await goals.keep_ownerships(conn, decided, now_ms=now_ms)
     await goals.keep_verdicts(conn, chunk.verdicts, now_ms=now_ms)
+    await batches.hold_claims(conn, [change.partner_id for change in chunk.claims.values()])
     await goals.change_claims(conn, chunk.claims.values())
     await outbox.append(conn, chunk.events, now_ms=now_ms)

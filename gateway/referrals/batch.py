@@ -54,6 +54,13 @@ class TooManyBatches(Refusal):
     title = "Too many of your batches wait"
 
 
+class FileArriving(Refusal):
+    """Another upload of the same batch is being read."""
+
+    status, code, ob_code, outcome = 409, "file_arriving", "U029", "conflict"
+    title = "The file of this batch is being received already"
+
+
 class FileNotAsDeclared(Refusal):
     """Hash, rows or control total differ from the declaration; nothing of the file was kept."""
 

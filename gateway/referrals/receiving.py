@@ -83,6 +83,8 @@ class BatchDesk:
                     await batches.keep_file(conn, locked, now_ms=now_ms)
         except (asyncpg.BadCopyFileFormatError, asyncpg.CharacterNotInRepertoireError) as error:
             raise rules.FileMalformed(_where(error)) from None
+        except asyncpg.LockNotAvailableError:
+            raise rules.FileArriving(headers=(("retry-after", "5"),)) from None
         except asyncpg.UniqueViolationError:  # the same file under another number, at the same moment
             raise rules.FileReceivedBefore() from None
         return await self.find(partner_id, batch_id)

@@ -3,16 +3,26 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import pytest
 
 from gateway.database import Connection
 from gateway.referrals import receiving
-from gateway.referrals.batch import FileMalformed, FileNotAsDeclared, FileReceivedBefore
+from gateway.referrals.batch import (
+    WAITING_LIMIT,
+    FileArriving,
+    FileMalformed,
+    FileNotAsDeclared,
+    FileReceivedBefore,
+    ReferralsNotAgreed,
+    TooManyBatches,
+)
+from gateway.referrals.model import Evidence
 from gateway.referrals.receiving import Declaration
 from gateway.referrals.store import batches as store
-from tests.faults.referral_room import NOW, Room, csv_file, open_room, row
+from tests.faults.referral_room import DAY, NOW, Room, csv_file, open_room, row
 
 PHONES = [f"1380000{n:04d}" for n in range(40)]
 
@@ -172,3 +182,43 @@ async def test_a_file_that_is_not_as_declared_leaves_nothing(room: Room, rows: i
     with pytest.raises(FileNotAsDeclared, match="SHA-256"):
         await room.batches.receive("parkco", batch.batch_id, file=file + b"x", now_ms=NOW)
     assert not await room.sql("SELECT FROM referral_row")
+
+
+async def test_a_partner_cannot_queue_without_end(room: Room) -> None:
+    for number in range(WAITING_LIMIT):
+        await room.batches.declare("parkco", Declaration(f"n{number}", 1, f"{number:064x}", 1), now_ms=NOW)
+    with pytest.raises(TooManyBatches):
+        await room.batches.declare("parkco", Declaration("more", 1, f"{99:064x}", 1), now_ms=NOW)
+    same = await room.batches.declare("parkco", Declaration("n0", 1, f"{0:064x}", 1), now_ms=NOW)
+    assert same.out_number == "n0", "what is declared already may be said again"
+    await room.batches.declare("parkco", Declaration("more", 1, f"{99:064x}", 1), now_ms=NOW + 2 * DAY)
+
+
+@pytest.mark.parametrize("order", [None, (Evidence.SIGNED_SCAN,)])
+async def test_a_contract_without_batches_declares_none(room: Room, order: tuple[Evidence, ...] | None) -> None:
+    if order is None:
+        del room.contracts["parkco"]
+    else:
+        room.contracts["parkco"] = replace(room.contracts["parkco"], order=order)
+    with pytest.raises(ReferralsNotAgreed):
+        await room.batches.declare("parkco", Declaration("n", 1, "0" * 64, 1), now_ms=NOW)
+
+
+async def test_rows_whose_contract_ended_before_the_receipt_are_excluded(room: Room) -> None:
+    token = await room.token("parkco", PHONES[0])
+    batch = await room.send([row(token)])
+    del room.contracts["parkco"]
+    await room.batches.apply_batches_due(NOW)
+    async with room.database.connection() as conn:
+        (result,) = await store.results(conn, batch.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=9)
+    assert (result.code, result.outcome) == ("NOT_IN_CONTRACT", "EXCLUDED")
+
+
+async def test_a_second_upload_while_the_first_is_read_is_told_so(room: Room) -> None:
+    file = csv_file([row("x")])
+    said = Declaration("n", 1, hashlib.sha256(file).hexdigest(), 1)
+    batch = await room.batches.declare("parkco", said, now_ms=NOW)
+    async with room.database.transaction() as conn:
+        await store.lock(conn, "parkco", batch.batch_id)
+        with pytest.raises(FileArriving):
+            await room.batches.receive("parkco", batch.batch_id, file=file, now_ms=NOW)

@@ -56,9 +56,9 @@ async def find(conn: Connection, partner_id: str, batch_id: str) -> Batch | None
 
 
 async def lock(conn: Connection, partner_id: str, batch_id: str) -> Batch | None:
-    """Only one request at a time receives a batch's file."""
+    """Only one request at a time receives a batch's file; the other is told at once."""
     row = await conn.fetchrow(
-        f"SELECT {_COLUMNS} FROM referral_batch WHERE partner_id = $1 AND batch_id = $2 FOR UPDATE",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM referral_batch WHERE partner_id = $1 AND batch_id = $2 FOR UPDATE NOWAIT",  # noqa: S608
         partner_id, batch_id,
     )  # fmt: skip
     return _batch(row) if row else None
@@ -193,7 +193,7 @@ SELECT coalesce(code, 'OK') AS code, count(*) AS rows FROM judged GROUP BY 1
 
 
 async def hold_claims(conn: Connection, partner_ids: Sequence[str]) -> None:
-    """One writer of new claims a partner at a time, so that the statement after this sees all claims there are."""
+    """One writer of a partner's claims at a time: the statement after this sees all there are, and nobody deadlocks."""
     for partner_id in sorted(set(partner_ids)):
         await conn.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _CLAIM_WRITERS, partner_id)
 
