@@ -1,0 +1,135 @@
+"""The sandbox bank's counter over HTTP: customers open accounts, activate cards and spend. Only in a sandbox."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from gateway.call import Answer, OpenCall
+from gateway.clock import to_ms
+from gateway.corebank.sandbox.people import Counter, Opening
+from gateway.corebank.sandbox.store import FeedEvent
+from gateway.jsonio import decode
+from gateway.money import parse_amount
+from gateway.partners.identity import normalise_phone
+from gateway.refusal import Refusal, UnknownResource
+
+BULK_LIMIT = 500  # events or customers a call: some 60 KiB
+DEMO_LOGIN = "Sandbox customer"
+
+
+class MomentInvalid(Refusal):
+    """A time without a zone, or one that has not come yet."""
+
+    code, outcome = "moment_invalid", "schema"
+    title = "The time needs a zone and must not lie in the future"
+
+
+class TooManyItems(Refusal):
+    """More than one call takes."""
+
+    code, outcome = "too_many_items", "schema"
+    title = "One call takes at most 500 items"
+
+
+class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """A decimal string and its currency."""
+
+    amount: str
+    currency: str
+
+
+class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Somebody opens an account; `scan_ticket` is what the app kept from a partner's link."""
+
+    phone: str
+    name: str = DEMO_LOGIN
+    occurred_date_time: datetime | None = None
+    opening_balance: Amount | None = None
+    scan_ticket: str | None = None
+
+
+class NewCustomers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Several at once."""
+
+    customer: list[NewCustomer]
+
+
+class BankEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """A card is activated, or money is spent."""
+
+    event_id: str
+    kind: Literal["CARD_ACTIVATED", "SPEND"]
+    phone: str
+    occurred_date_time: datetime
+    amount: Amount | None = None
+
+
+class BankEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Several at once."""
+
+    event: list[BankEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxBankApi:
+    """Nobody is admitted here: these operations exist only in a sandbox, with made-up people."""
+
+    counter: Counter
+    currency: str
+
+    async def open_accounts(self, call: OpenCall) -> Answer:
+        """Each gets a customer and an account; somebody who is a customer already stays who they are."""
+        wanted = decode(call.raw_body, NewCustomers).customer
+        _check_count(wanted)
+        openings = [
+            Opening(
+                phone=normalise_phone(one.phone, path=f"$.Customer[{i}].Phone"),
+                name=one.name,
+                currency=self.currency,
+                occurred_ms=_moment(one.occurred_date_time, f"$.Customer[{i}].OccurredDateTime", now_ms=call.now_ms),
+                opening_minor=_minor(one.opening_balance, f"$.Customer[{i}].OpeningBalance"),
+                scan_ticket=one.scan_ticket,
+            )
+            for i, one in enumerate(wanted)
+        ]
+        known = await self.counter.open_accounts(openings)
+        shown = [{"CustomerId": known[opening.phone]} for opening in openings]
+        return Answer(201, {"Data": {"Customer": shown}})
+
+    async def tell_events(self, call: OpenCall) -> Answer:
+        """Onto the bank's goal feed, once per EventId."""
+        wanted = decode(call.raw_body, BankEvents).event
+        _check_count(wanted)
+        phones = [normalise_phone(one.phone, path=f"$.Event[{i}].Phone") for i, one in enumerate(wanted)]
+        known = await self.counter.customer_ids(phones)
+        for i, phone in enumerate(phones):
+            if phone not in known:
+                raise UnknownResource("Nobody with that phone has an account here", path=f"$.Event[{i}].Phone")
+        events = [
+            FeedEvent(
+                one.event_id, one.kind, known[phone], _minor(one.amount, f"$.Event[{i}].Amount"), self.currency,
+                _moment(one.occurred_date_time, f"$.Event[{i}].OccurredDateTime", now_ms=call.now_ms), None,
+            )
+            for i, (one, phone) in enumerate(zip(wanted, phones, strict=True))
+        ]  # fmt: skip
+        fresh = await self.counter.tell(events)
+        return Answer(202, {"Data": {"Accepted": len(fresh), "Known": len(events) - len(fresh)}})
+
+
+def _check_count(items: list[NewCustomer] | list[BankEvent]) -> None:
+    if not 1 <= len(items) <= BULK_LIMIT:
+        raise TooManyItems(f"Send 1 to {BULK_LIMIT} items")
+
+
+def _moment(value: datetime | None, path: str, *, now_ms: int) -> int:
+    if value is None:
+        return now_ms
+    if value.tzinfo is None or to_ms(value) > now_ms:
+        raise MomentInvalid(path=path)
+    return to_ms(value)
+
+
+def _minor(amount: Amount | None, path: str) -> int:
+    return parse_amount(amount.amount, amount.currency, path=path).minor if amount else 0
