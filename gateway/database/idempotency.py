@@ -1,7 +1,8 @@
 """Idempotent replay: the same key and body is the same effect, the same key with another body is refused.
 
 The row is written in the transaction of the effect, so both exist or neither; two requests that race meet at the
-primary key, where the second waits for the first to commit. `draft-ietf-httpapi-idempotency-key-header`; UK Open Banking 4.0.1.
+primary key, where the second waits for the first to commit. `draft-ietf-httpapi-idempotency-key-header`; UK Open
+Banking 4.0.1.
 """
 
 from gateway.database.pool import Connection
@@ -29,11 +30,21 @@ async def claim(
     )  # fmt: skip
     if fresh:
         return None
+    first = await lookup(conn, partner_id, operation, key=key, request_hash=request_hash)
+    assert first is not None, "the row that we collided with is there"
+    return first
+
+
+async def lookup(
+    conn: Connection, partner_id: str, operation: str, *, key: str, request_hash: bytes
+) -> str | None:
+    """The resource that the key stands for already; None when it is new. Raises IdempotencyKeyReused."""
     first = await conn.fetchrow(
         "SELECT request_hash, resource_id FROM idempotency WHERE partner_id = $1 AND operation = $2 AND key = $3",
         partner_id, operation, key,
     )  # fmt: skip
-    assert first is not None, "the row that we collided with is there"
+    if first is None:
+        return None
     if first["request_hash"] != request_hash:
         raise IdempotencyKeyReused("Send a new idempotency key, or the very same body", path="$")
     return str(first["resource_id"])

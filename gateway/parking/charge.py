@@ -1,14 +1,13 @@
 """The rules of a charge: which session may be charged, what a refund gives back to whom, when to look again. Pure."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from gateway.money import Money
 from gateway.parking.model import Charge, ChargeState, Session, SessionStatus
 from gateway.refusal import Refusal, StateConflict
 
 # How long to wait before a charge or refund that is not finished is looked at again; the last one repeats.
-RETRY_MS = tuple(int(timedelta(seconds=s).total_seconds() * 1000) for s in (10, 15, 30, 60, 300, 900))
+RETRY_MS = (10_000, 15_000, 30_000, 60_000, 300_000, 900_000)
 
 
 class SessionNotOpen(StateConflict):

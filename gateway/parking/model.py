@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+DISCOUNT_LAPSED = "discount_lapsed"  # a charge's reason: paid at the reduced price, the hold was over by then
+
 
 class SessionStatus(StrEnum):
     """PARKED → CHARGING → LEFT or OWING (a debt); BLOCKED never began."""
@@ -100,6 +102,11 @@ class Charge:
     @property
     def payable_minor(self) -> int:
         return self.fee_minor - self.discount_minor
+
+    @property
+    def granted_redemption_id(self) -> str | None:
+        """The redemption that was confirmed for this charge; none where its hold had run out by then."""
+        return self.redemption_id if self.reason != DISCOUNT_LAPSED else None
 
 
 @dataclass(frozen=True, slots=True)

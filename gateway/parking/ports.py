@@ -1,4 +1,4 @@
-"""What parking needs from other rooms, in its own words; app.py plugs them in. Every call is safe to repeat by its key."""
+"""What parking needs from other rooms, in its own words; app.py plugs them in. Calls may be repeated by their key."""
 
 from collections.abc import Sequence
 from typing import Protocol

@@ -31,12 +31,21 @@ async def find_charge(conn: Connection, charge_id: str) -> Charge | None:
     return _charge(row) if row else None
 
 
-async def lock_charge(conn: Connection, charge_id: str) -> Charge | None:
+async def get_charge(conn: Connection, charge_id: str) -> Charge:
+    """One that is known to be there."""
+    found = await find_charge(conn, charge_id)
+    assert found is not None, "charges are never deleted"
+    return found
+
+
+async def lock_charge(conn: Connection, charge_id: str) -> Charge:
+    """One that is known to be there, ours until the transaction ends."""
     row = await conn.fetchrow(
         f"SELECT {_CHARGE} FROM parking_charge WHERE charge_id = $1 FOR UPDATE",  # noqa: S608
         charge_id,
     )
-    return _charge(row) if row else None
+    assert row is not None, "charges are never deleted"
+    return _charge(row)
 
 
 async def move_charge(
@@ -49,11 +58,6 @@ async def move_charge(
         charge.charge_id, charge.state.value, to.value, reason, next_try_ms, now_ms,
     )  # fmt: skip
     return _charge(row) if row else None
-
-
-async def regrant_charge(conn: Connection, charge_id: str, *, redemption_id: str) -> None:
-    """The same discount under a new hold: the first one ran out while the bank was silent."""
-    await conn.execute("UPDATE parking_charge SET redemption_id = $2 WHERE charge_id = $1", charge_id, redemption_id)
 
 
 async def add_refunded(conn: Connection, charge_id: str, amount_minor: int) -> None:
@@ -88,9 +92,11 @@ async def add_refund(conn: Connection, refund: Refund) -> bool:
     return bool(added)
 
 
-async def find_refund(conn: Connection, refund_id: str) -> Refund | None:
+async def get_refund(conn: Connection, refund_id: str) -> Refund:
+    """One that is known to be there."""
     row = await conn.fetchrow(f"SELECT {_REFUND} FROM parking_refund WHERE refund_id = $1", refund_id)  # noqa: S608
-    return _refund(row) if row else None
+    assert row is not None, "refunds are never deleted"
+    return _refund(row)
 
 
 async def refunds_of(conn: Connection, charge_id: str) -> Sequence[Refund]:

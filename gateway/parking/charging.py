@@ -1,0 +1,266 @@
+"""Charging a car that leaves: hold the discount, collect, confirm; a saga that any worker can take up where it stopped.
+
+HELD → PAYING is written before the bank is asked, so no answer is lost; every call outside carries an id of the
+charge, so a step that is taken twice has one effect. No transaction is open while the bank or the desk is asked.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.database import Connection, Database
+from gateway.database.idempotency import claim, lookup
+from gateway.events import outbox
+from gateway.events.outbox import Event
+from gateway.ids import new_id
+from gateway.money import Money
+from gateway.parking.charge import check_chargeable, next_try_ms
+from gateway.parking.model import DISCOUNT_LAPSED, Agreement, Charge, ChargeState, Session, SessionStatus
+from gateway.parking.ports import Collections, Discounts, Granted, Offer
+from gateway.parking.store import charges, stays
+from gateway.partners.occasion import Occasion
+from gateway.refusal import Refusal, StateConflict
+
+DUE_BATCH = 100  # charges that one run of the chore takes up
+SILENT = 500  # refusals from this status on mean that nobody has decided
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """A car at the barrier: what it owes, who pays, and the partner's request for it. `offer_id` None: the best one."""
+
+    session: Session
+    agreement: Agreement
+    fee: Money
+    left_at_ms: int
+    mcc: str
+    offer_id: str | None
+    creditor_account: str
+    operation: str
+    key: str
+    request_hash: bytes
+
+    @property
+    def occasion(self) -> Occasion:
+        return Occasion(
+            self.fee, self.left_at_ms, self.agreement.subject_token, self.session.plate_digest, self.session.site_id,
+            self.mcc,
+        )  # fmt: skip
+
+
+class Barrier:
+    """One instance a worker. The barrier may open on ACCEPTED and SUCCESS only."""
+
+    def __init__(self, database: Database, *, discounts: Discounts, collections: Collections) -> None:
+        self._database = database
+        self._discounts = discounts
+        self._collections = collections
+
+    def offers(self, partner_id: str, *, occasion: Occasion, now_ms: int) -> Sequence[Offer]:
+        """What would come off, the best first; a stay that costs nothing needs none."""
+        if occasion.order.minor == 0:
+            return ()
+        return self._discounts.offers(partner_id, occasion=occasion, now_ms=now_ms)
+
+    async def charge(self, leaving: Exit, *, now_ms: int) -> Charge:
+        """Charge the stay once; the same key again finds the charge. Raises SessionNotOpen, ChargeRunning, a limit."""
+        known = await self._known(leaving)
+        if known is not None:
+            return known
+        check_chargeable(leaving.session)
+        held = await self._hold(leaving, now_ms=now_ms)
+        try:
+            charge = await self._begin(leaving, held, now_ms=now_ms)
+        except Refusal:
+            if held is not None:
+                await self._release(leaving.session.partner_id, held.redemption_id, now_ms=now_ms)
+            raise
+        return await self._drive(charge, now_ms=now_ms)
+
+    async def resume_charges_due(self, now_ms: int) -> int:
+        """Chore: take up what a crash or a silent bank has left unfinished; returns how many it looked at."""
+        async with self._database.transaction() as conn:
+            due = await charges.due_charges(conn, now_ms=now_ms, limit=DUE_BATCH)
+        for charge in due:
+            await self._drive(charge, now_ms=now_ms)
+        return len(due)
+
+    # --- the discount ------------------------------------------------------------------------------------------------
+    async def _hold(self, leaving: Exit, *, now_ms: int) -> Granted | None:
+        """The offer that was asked for, or the best one that still has something left; None: full price."""
+        partner_id = leaving.session.partner_id
+        if leaving.offer_id is not None:
+            return await self._hold_offer(leaving, leaving.offer_id, now_ms=now_ms)
+        for offer in self.offers(partner_id, occasion=leaving.occasion, now_ms=now_ms):
+            try:
+                return await self._hold_offer(leaving, offer.discount_id, now_ms=now_ms)
+            except Refusal as refusal:
+                if refusal.status >= SILENT:
+                    raise
+        return None
+
+    async def _hold_offer(self, leaving: Exit, offer_id: str, *, now_ms: int) -> Granted:
+        """A retry finds the hold of its first try; one that has run out since is replaced."""
+        partner_id = leaving.session.partner_id
+        held: Granted | None = None
+        for key in (leaving.key, new_id("try")):
+            held = await self._discounts.hold_offer(
+                partner_id, offer_id, occasion=leaving.occasion, operation=f"{leaving.operation}.hold", key=key,
+                request_hash=leaving.request_hash, reference=leaving.session.session_id, now_ms=now_ms,
+            )  # fmt: skip
+            if held.granted_minor > 0:
+                break
+        assert held is not None
+        return held
+
+    async def _release(self, partner_id: str, redemption_id: str, *, now_ms: int) -> None:
+        """Give a hold back; one that is over already needs nothing."""
+        try:
+            await self._discounts.release(
+                partner_id, redemption_id, operation="ChargeParking.release", key=redemption_id, request_hash=b"",
+                now_ms=now_ms,
+            )  # fmt: skip
+        except StateConflict:
+            log.info("hold_was_over", redemption_id=redemption_id)
+
+    async def _known(self, leaving: Exit) -> Charge | None:
+        """The charge that this key has made already."""
+        async with self._database.connection() as conn:
+            charge_id = await lookup(
+                conn, leaving.session.partner_id, leaving.operation, key=leaving.key, request_hash=leaving.request_hash
+            )
+            return await charges.get_charge(conn, charge_id) if charge_id is not None else None
+
+    # --- the saga ----------------------------------------------------------------------------------------------------
+    async def _begin(self, leaving: Exit, held: Granted | None, *, now_ms: int) -> Charge:
+        """The charge, the car's leaving, and the key, in one transaction."""
+        session = leaving.session
+        charge = _new_charge(leaving, held, now_ms=now_ms)
+        async with self._database.transaction() as conn:
+            current = await stays.lock_session(conn, session.session_id)
+            first = await claim(
+                conn, session.partner_id, leaving.operation, key=leaving.key, request_hash=leaving.request_hash,
+                resource_id=charge.charge_id, now_ms=now_ms,
+            )  # fmt: skip
+            if first is not None:  # the same request on another worker was faster; its hold is ours too
+                return await charges.get_charge(conn, first)
+            check_chargeable(current)
+            await charges.add_charge(conn, charge)
+            await stays.move_session(
+                conn, session.session_id, to=SessionStatus.CHARGING, left_at_ms=leaving.left_at_ms, now_ms=now_ms
+            )
+            if current.status is SessionStatus.PARKED:
+                await stays.free_space(conn, session)
+                await outbox.append(conn, [_left(leaving)], now_ms=now_ms)
+        return charge
+
+    async def _drive(self, charge: Charge, *, now_ms: int) -> Charge:
+        """From wherever the charge stands to where it can get now. Safe to call twice, also at the same time."""
+        if charge.state is ChargeState.HELD:
+            charge = await self._move(charge, ChargeState.PAYING, reason=None, now_ms=now_ms)
+        if charge.state not in (ChargeState.PAYING, ChargeState.ACCEPTED):
+            return charge
+        status, reason = await self._collect(charge, now_ms=now_ms)
+        match status:
+            case "ACSC":
+                lapse = await self._grant(charge, now_ms=now_ms)
+                return await self._move(charge, ChargeState.SUCCESS, reason=lapse, now_ms=now_ms)
+            case "PDNG":
+                lapse = await self._grant(charge, now_ms=now_ms)  # the car drives off now, the hold would run out
+                return await self._move(charge, ChargeState.ACCEPTED, reason=lapse or reason, now_ms=now_ms)
+            case "RJCT":
+                await self._take_back(charge, now_ms=now_ms)
+                return await self._move(charge, ChargeState.PAY_FAIL, reason=reason, now_ms=now_ms)
+        return charge
+
+    async def _collect(self, charge: Charge, *, now_ms: int) -> tuple[str, str | None]:
+        """Ask for the money, or how it stands; "" when nobody could say. The payment's id makes it one payment."""
+        if charge.payable_minor == 0:
+            return "ACSC", None
+        try:
+            collected = await self._collections.collect(
+                partner_id=charge.partner_id, mandate_id=charge.mandate_id, payment_id=charge.payment_id,
+                amount=Money(charge.payable_minor, charge.currency), reference=charge.session_id,
+                creditor_account=charge.creditor_account, now_ms=now_ms,
+            )  # fmt: skip
+        except Refusal as refusal:
+            if refusal.status < SILENT:
+                return "RJCT", refusal.code
+            log.warning("charge_waits", charge_id=charge.charge_id, error=refusal.code)
+            return "", None
+        return collected.status, collected.reason
+
+    async def _grant(self, charge: Charge, *, now_ms: int) -> str | None:
+        """Confirm the discount that the price was made with; a word where that came too late."""
+        if charge.redemption_id is None:
+            return None
+        try:
+            await self._discounts.confirm(
+                charge.partner_id, charge.redemption_id, order=None, operation="ChargeParking.confirm",
+                key=charge.charge_id, request_hash=b"", now_ms=now_ms,
+            )  # fmt: skip
+        except StateConflict as conflict:  # the hold ran out while nobody could say whether the money had come
+            log.error("discount_lapsed", charge_id=charge.charge_id, error=conflict.code)
+            return DISCOUNT_LAPSED
+        return None
+
+    async def _take_back(self, charge: Charge, *, now_ms: int) -> None:
+        """The money will not come: the hold returns, or, where the car has driven off on it, the discount does."""
+        if charge.redemption_id is None:
+            return
+        if charge.state is not ChargeState.ACCEPTED:
+            await self._release(charge.partner_id, charge.redemption_id, now_ms=now_ms)
+        elif charge.granted_redemption_id is not None:
+            await self._discounts.reverse(
+                charge.partner_id, charge.redemption_id, amount=Money(charge.discount_minor, charge.currency),
+                operation="ChargeParking.reverse", key=charge.charge_id, request_hash=b"", now_ms=now_ms,
+            )  # fmt: skip
+
+    async def _move(self, charge: Charge, to: ChargeState, *, reason: str | None, now_ms: int) -> Charge:
+        """Write the next state, and what it means for the car; the charge as it is when another driver was faster."""
+        if charge.state is to:
+            return charge
+        async with self._database.transaction() as conn:
+            next_ms = next_try_ms(charge.tries, now_ms)
+            moved = await charges.move_charge(conn, charge, to=to, reason=reason, next_try_ms=next_ms, now_ms=now_ms)
+            if moved is None:
+                return await charges.get_charge(conn, charge.charge_id)
+            await _move_car(conn, moved, now_ms=now_ms)
+        return moved
+
+
+_CAR_AFTER = {
+    ChargeState.ACCEPTED: SessionStatus.LEFT,
+    ChargeState.SUCCESS: SessionStatus.LEFT,
+    ChargeState.PAY_FAIL: SessionStatus.OWING,
+}
+
+
+async def _move_car(conn: Connection, charge: Charge, *, now_ms: int) -> None:
+    status = _CAR_AFTER.get(charge.state)
+    if status is None:
+        return
+    session = await stays.lock_session(conn, charge.session_id)
+    assert session.left_at_ms is not None, "a car that is charged has left"
+    await stays.move_session(conn, session.session_id, to=status, left_at_ms=session.left_at_ms, now_ms=now_ms)
+
+
+def _new_charge(leaving: Exit, held: Granted | None, *, now_ms: int) -> Charge:
+    return Charge(
+        charge_id=new_id("chg"), session_id=leaving.session.session_id, partner_id=leaving.session.partner_id,
+        state=ChargeState.HELD, currency=leaving.fee.currency, fee_minor=leaving.fee.minor,
+        discount_minor=held.granted_minor if held else 0, offer_id=held.discount_id if held else None,
+        redemption_id=held.redemption_id if held else None, payment_id=new_id("pay"),
+        mandate_id=leaving.agreement.consent_id, creditor_account=leaving.creditor_account, reason=None,
+        refunded_minor=0, tries=0, next_try_ms=next_try_ms(0, now_ms), created_at_ms=now_ms, changed_at_ms=now_ms,
+    )  # fmt: skip
+
+
+def _left(leaving: Exit) -> Event:
+    session = leaving.session
+    return Event(
+        "session.left", leaving.left_at_ms, {"session_id": session.session_id, "site_id": session.site_id},
+        partner=session.partner_id, subject_token=leaving.agreement.subject_token,
+    )  # fmt: skip

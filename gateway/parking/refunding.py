@@ -1,0 +1,103 @@
+"""Giving back part of a charge: cash to the customer, the discount to its funders on the original legs; a saga too."""
+
+from gateway.database import Database
+from gateway.database.idempotency import claim
+from gateway.ids import new_id
+from gateway.money import Money
+from gateway.parking.charge import RefundRunning, next_try_ms, refund_parts
+from gateway.parking.model import Charge, Refund, RefundState
+from gateway.parking.ports import Collections, Discounts
+from gateway.parking.store import charges
+from gateway.refusal import Refusal
+
+DUE_BATCH = 100  # refunds that one run of the chore takes up
+SILENT = 500  # refusals from this status on mean that nobody has decided
+
+
+class RefundCounter:
+    """One instance a worker; a refund is computed from the fee, see `refund_parts`."""
+
+    def __init__(self, database: Database, *, discounts: Discounts, collections: Collections) -> None:
+        self._database = database
+        self._discounts = discounts
+        self._collections = collections
+
+    async def refund(
+        self, charge: Charge, *, amount: Money, operation: str, key: str, request_hash: bytes, now_ms: int
+    ) -> Refund:
+        """Raises ChargeNotPaid, RefundExceedsCharge, RefundRunning. The same key again is the same refund."""
+        refund = await self._begin(
+            charge, amount=amount, operation=operation, key=key, request_hash=request_hash, now_ms=now_ms
+        )
+        return await self._drive(refund, now_ms=now_ms)
+
+    async def resume_refunds_due(self, now_ms: int) -> int:
+        """Chore: take up unfinished refunds; returns how many it looked at."""
+        async with self._database.transaction() as conn:
+            due = await charges.due_refunds(conn, now_ms=now_ms, limit=DUE_BATCH)
+        for refund in due:
+            await self._drive(refund, now_ms=now_ms)
+        return len(due)
+
+    async def _begin(
+        self, charge: Charge, *, amount: Money, operation: str, key: str, request_hash: bytes, now_ms: int
+    ) -> Refund:
+        refund_id = new_id("rfd")
+        async with self._database.transaction() as conn:
+            locked = await charges.lock_charge(conn, charge.charge_id)
+            first = await claim(
+                conn, charge.partner_id, operation, key=key, request_hash=request_hash, resource_id=refund_id,
+                now_ms=now_ms,
+            )  # fmt: skip
+            if first is not None:
+                return await charges.get_refund(conn, first)
+            parts = refund_parts(locked, amount.minor)
+            refund = Refund(
+                refund_id, charge.charge_id, charge.partner_id, RefundState.PENDING, amount_minor=amount.minor,
+                cash_minor=parts.cash_minor, discount_minor=parts.discount_minor, reason=None, tries=0,
+                next_try_ms=next_try_ms(0, now_ms), created_at_ms=now_ms, changed_at_ms=now_ms,
+            )  # fmt: skip
+            if not await charges.add_refund(conn, refund):
+                raise RefundRunning
+            await charges.add_refunded(conn, charge.charge_id, amount.minor)
+        return refund
+
+    async def _drive(self, refund: Refund, *, now_ms: int) -> Refund:
+        """The cash first: what the customer does not get back, its funders don't either."""
+        if refund.state is not RefundState.PENDING:
+            return refund
+        async with self._database.connection() as conn:
+            charge = await charges.get_charge(conn, refund.charge_id)
+        status, reason = await self._give_cash(charge, refund, now_ms=now_ms)
+        if status == "RJCT":
+            return await self._finish(refund, RefundState.FAILED, reason=reason, now_ms=now_ms)
+        if status != "ACSC":
+            return refund
+        if refund.discount_minor and charge.granted_redemption_id is not None:
+            await self._discounts.reverse(
+                charge.partner_id, charge.granted_redemption_id, amount=Money(refund.discount_minor, charge.currency),
+                operation="RefundParkingCharge.reverse", key=refund.refund_id, request_hash=b"", now_ms=now_ms,
+            )  # fmt: skip
+        return await self._finish(refund, RefundState.SUCCESS, reason=None, now_ms=now_ms)
+
+    async def _give_cash(self, charge: Charge, refund: Refund, *, now_ms: int) -> tuple[str, str | None]:
+        if refund.cash_minor == 0:
+            return "ACSC", None
+        try:
+            given = await self._collections.refund(
+                partner_id=charge.partner_id, payment_id=charge.payment_id, refund_id=refund.refund_id,
+                amount=Money(refund.cash_minor, charge.currency), now_ms=now_ms,
+            )  # fmt: skip
+        except Refusal as refusal:
+            return ("RJCT", refusal.code) if refusal.status < SILENT else ("", None)
+        return given.status, None
+
+    async def _finish(self, refund: Refund, to: RefundState, *, reason: str | None, now_ms: int) -> Refund:
+        async with self._database.transaction() as conn:
+            await charges.lock_charge(conn, refund.charge_id)
+            finished = await charges.finish_refund(conn, refund, to=to, reason=reason, now_ms=now_ms)
+            if finished is None:
+                return await charges.get_refund(conn, refund.refund_id)
+            if to is RefundState.FAILED:
+                await charges.add_refunded(conn, refund.charge_id, -refund.amount_minor)
+        return finished
