@@ -1,0 +1,309 @@
+"""The redemption desk over a real database: the life of a hold, its limits, its keys, and the book behind it."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.database import Database
+from gateway.database.idempotency import IdempotencyKeyReused
+from gateway.discounts import redemption as rules
+from gateway.discounts.conditions import OfferNotApplicable
+from gateway.discounts.desk import UnknownOffer
+from gateway.discounts.limits import CustomerLimitReached, DayBudgetExhausted, OfferExhausted, PlateLimitReached
+from gateway.discounts.model import Redemption, RedemptionState
+from gateway.discounts.quote import QuoteDiffers, QuoteExpired, QuoteNotOurs
+from gateway.jsonio import decode
+from gateway.ledger.store import trial_balance
+from gateway.refusal import ForeignResource, Refusal, UnknownResource
+from tests.desks import (
+    NOW_MS,
+    ONE_FEN,
+    confirm,
+    contract,
+    counters,
+    desk_with,
+    events,
+    hold,
+    occasion,
+    release,
+    reverse,
+)
+
+DAY_MS = 86_400_000
+BUDGET = "budget|parkco-2026|first-park"
+
+
+def limited(**limits: int) -> Any:
+    return contract({**ONE_FEN, "limits": limits})
+
+
+async def balances(database: Database) -> dict[str, int]:
+    async with database.connection() as conn:
+        return {b.account: b.balance_minor for b in await trial_balance(conn)}
+
+
+async def refusal_of(awaitable: Any) -> Refusal | None:
+    try:
+        await awaitable
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+# --- the straight way ----------------------------------------------------------------------------------------------
+async def test_a_held_discount_is_confirmed_and_booked_to_those_who_fund_it(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=5000))
+    held = await hold(desk, 1200)
+    assert (held.state, held.granted_minor) == (RedemptionState.HELD, 1199)
+    done = await confirm(desk, held)
+    assert (done.state, done.discount_minor) == (RedemptionState.CONFIRMED, 1199)
+    assert await balances(database) == {
+        "discount_expense:bank:CNY": 719,
+        "funded_receivable:parkco:CNY": 480,
+        "merchant_clearing:parkco:CNY": -1199,
+    }
+    assert await desk.find("parkco", held.redemption_id) == done
+
+
+async def test_the_event_says_everything_that_a_verifier_needs(database: Database) -> None:
+    capped = {**ONE_FEN, "fund": [{"party": "bank", "bps": 6000},
+                                  {"party": "partner", "bps": 4000, "cap_minor": 100, "overflow": "bank"}]}  # fmt: skip
+    desk = desk_with(database, contract(capped))
+    done = await confirm(desk, await hold(desk, 1200), order_minor=1000)
+    [event] = await events(database, "redemption.confirmed")
+    leaf = decode(event["leaf"], dict[str, Any])
+    assert leaf["data"] == {
+        "redemption_id": done.redemption_id, "discount": "first-park", "order_minor": 1000, "discount_minor": 999,
+        "payable_minor": 1, "cap_left_minor": {"partner": 100}, "legs": {"bank": 899, "partner": 100},
+    }  # fmt: skip
+    assert (leaf["amount_minor"], leaf["contract"], leaf["contract_version"]) == (999, "parkco-2026", 1)
+    assert (leaf["occurred_at_ms"], leaf["subject_token"], leaf["campaign"]) == (NOW_MS, "idt_1_a", "first-park")
+
+
+async def test_what_a_smaller_order_leaves_over_returns_to_the_counters(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=1199))
+    await confirm(desk, await hold(desk, 1200), order_minor=500)
+    assert (await counters(database))[BUDGET] == (499, 499, 0)
+    assert (await hold(desk, 701)).granted_minor == 700
+
+
+async def test_a_reversal_in_steps_zeroes_every_account(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=5000))
+    done = await confirm(desk, await hold(desk, 1200))
+    part = await reverse(desk, done, 333)
+    assert (part.state, part.reversed_minor) == (RedemptionState.PART_REVERSED, 333)
+    assert (await reverse(desk, done, 866)).state is RedemptionState.REVERSED
+    assert set((await balances(database)).values()) == {0}
+    assert (await counters(database))[BUDGET] == (1199, 1199, 1199), "a reversal does not open the cap again"
+    reversals = await events(database, "redemption.reversed")
+    assert [event["amount_minor"] for event in reversals] == [-333, -866]
+
+
+async def test_a_released_hold_gives_everything_back(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=1199, per_customer=1))
+    released = await release(desk, await hold(desk, 1200))
+    assert (released.state, released.granted_minor) == (RedemptionState.RELEASED, 0)
+    assert (await hold(desk, 1200)).state is RedemptionState.HELD
+    assert await events(database, "redemption.confirmed") == []
+
+
+async def test_a_hold_whose_time_is_over_returns_by_the_chore(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=2500))
+    first, second = await hold(desk, 1200), await hold(desk, 1200)
+    await confirm(desk, second)
+    assert await desk.expire_holds_due(NOW_MS + 899_999) == 0
+    assert await desk.expire_holds_due(NOW_MS + 900_000) == 1
+    assert (await desk.find("parkco", first.redemption_id)).state is RedemptionState.EXPIRED
+    assert (await counters(database))[BUDGET] == (1199, 1199, 0)
+
+
+async def test_a_party_whose_cap_is_used_up_leaves_the_rest_to_its_overflow(database: Database) -> None:
+    capped = {**ONE_FEN, "fund": [{"party": "bank", "bps": 5000},
+                                  {"party": "partner", "bps": 5000, "cap_minor": 700, "overflow": "bank"}]}  # fmt: skip
+    desk = desk_with(database, contract(capped))
+    holds = [await hold(desk, 1001) for _ in range(3)]
+    legs = [(await confirm(desk, held)).funding.legs for held in holds]  # type: ignore[union-attr]
+    assert [leg["partner"] for leg in legs] == [500, 200, 0]
+    assert all(sum(leg.values()) == 1000 for leg in legs)
+
+
+async def test_the_terms_are_those_of_the_customers_moment(database: Database) -> None:
+    dearer = contract({**ONE_FEN, "pay_minor": 100}, version=2)
+    desk = desk_with(database, limited(), dearer)
+    assert (await hold(desk, 1200)).contract_version == 2
+    with pytest.raises(UnknownOffer):
+        await hold(desk, 1200, occurred_at_ms=NOW_MS - 400 * DAY_MS)
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("limits", "second", "broken"),
+    [
+        ({"budget_minor": 2397}, {}, OfferExhausted),
+        ({"per_day_minor": 2397}, {}, DayBudgetExhausted),
+        ({"per_customer": 1}, {}, CustomerLimitReached),
+        ({"per_plate_day": 1}, {"subject_token": "idt_1_b"}, PlateLimitReached),
+    ],
+)
+async def test_each_limit_says_which_it_is(
+    database: Database, limits: dict[str, int], second: dict[str, str], broken: type[Refusal]
+) -> None:
+    desk = desk_with(database, limited(**limits))
+    await hold(desk, 1200, plate_digest="p")
+    before = await counters(database)
+    assert isinstance(await refusal_of(hold(desk, 1200, plate_digest="p", **second)), broken)
+    assert await counters(database) == before
+
+
+async def test_limits_of_a_day_begin_anew_on_the_contracts_next_day(database: Database) -> None:
+    desk = desk_with(database, limited(per_day_minor=1199, per_plate_day=1))
+    await hold(desk, 1200, plate_digest="p")
+    assert isinstance(await refusal_of(hold(desk, 1200, plate_digest="q")), DayBudgetExhausted)
+    midnight_in_shanghai = NOW_MS + (24 * 60 - 22 * 60 - 13) * 60_000
+    assert (await hold(desk, 1200, plate_digest="p", occurred_at_ms=midnight_in_shanghai)).granted_minor == 1199
+
+
+async def test_a_limit_that_is_raised_opens_and_one_that_is_lowered_closes(database: Database) -> None:
+    await hold(desk_with(database, limited(budget_minor=1199)), 1200)
+    raised = desk_with(database, contract({**ONE_FEN, "limits": {"budget_minor": 2398}}, version=2))
+    await hold(raised, 1200)
+    lowered = desk_with(database, contract({**ONE_FEN, "limits": {"budget_minor": 100}}, version=3))
+    assert isinstance(await refusal_of(hold(lowered, 1200)), OfferExhausted)
+
+
+async def test_of_64_parallel_takers_of_a_stock_of_one_exactly_one_wins(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=1199))
+    answers = await asyncio.gather(*(hold(desk, 1200) for _ in range(64)), return_exceptions=True)
+    assert Counter(type(answer) for answer in answers) == {Redemption: 1, OfferExhausted: 63}
+
+
+async def test_a_batch_that_crosses_the_cap_is_cut_at_the_row(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=2500))
+    orders = [1001, 1001, 1001, 501, 1]  # pays 1 fen: takes 1000, 1000, 1000, 500 and nothing
+    answers = await asyncio.gather(*(hold(desk, order) for order in orders), return_exceptions=True)
+    kinds = [answer.granted_minor if isinstance(answer, Redemption) else type(answer) for answer in answers]
+    assert kinds == [1000, 1000, OfferExhausted, 500, OfferNotApplicable]
+
+
+async def test_customers_are_limited_each_for_themselves_within_a_batch(database: Database) -> None:
+    desk = desk_with(database, limited(per_customer=2))
+    takers = ["a", "b", "a", "a", "b", "c"]
+    answers = await asyncio.gather(*(hold(desk, 1200, subject_token=t) for t in takers), return_exceptions=True)
+    assert [isinstance(answer, Redemption) for answer in answers] == [True, True, True, False, True, True]
+
+
+# --- keys ----------------------------------------------------------------------------------------------------------
+async def test_a_repeated_hold_is_the_same_hold_and_takes_nothing_more(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=1199))
+    first = await hold(desk, 1200, key="k")
+    again = await asyncio.gather(*(hold(desk, 1200, key="k") for _ in range(5)))
+    assert {answer.redemption_id for answer in again} == {first.redemption_id}
+    assert (await counters(database))[BUDGET] == (1199, 0, 0)
+
+
+async def test_the_same_key_twice_in_one_batch_is_one_hold(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=9000))
+    answers = await asyncio.gather(*(hold(desk, 1200, key="k") for _ in range(8)))
+    assert len({answer.redemption_id for answer in answers}) == 1
+    assert (await counters(database))[BUDGET] == (1199, 0, 0)
+
+
+async def test_a_key_with_another_request_is_refused(database: Database) -> None:
+    desk = desk_with(database, limited())
+    held = await hold(desk, 1200, key="k")
+    assert isinstance(await refusal_of(hold(desk, 1300, key="k")), IdempotencyKeyReused)
+    await confirm(desk, held, key="c")
+    assert isinstance(await refusal_of(confirm(desk, held, order_minor=1000, key="c")), IdempotencyKeyReused)
+
+
+async def test_a_refused_hold_leaves_its_key_free(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=1199))
+    first = await hold(desk, 1200)
+    assert isinstance(await refusal_of(hold(desk, 1200, key="k")), OfferExhausted)
+    await release(desk, first)
+    assert (await hold(desk, 1200, key="k")).state is RedemptionState.HELD
+
+
+async def test_a_repeated_confirmation_books_once(database: Database) -> None:
+    desk = desk_with(database, limited())
+    held = await hold(desk, 1200)
+    answers = await asyncio.gather(*(confirm(desk, held, key="c") for _ in range(4)))
+    assert {answer.state for answer in answers} == {RedemptionState.CONFIRMED}
+    assert len(await events(database, "redemption.confirmed")) == 1
+    await reverse(desk, held, 1199, key="r")
+    assert (await reverse(desk, held, 1199, key="r")).state is RedemptionState.REVERSED
+    assert len(await events(database, "redemption.reversed")) == 1
+
+
+# --- every step from every state ---------------------------------------------------------------------------------------
+async def test_steps_out_of_order_are_refused_by_name(database: Database) -> None:
+    desk = desk_with(database, limited())
+    held, released, expired = await hold(desk, 1200), await hold(desk, 1200), await hold(desk, 1200)
+    late = NOW_MS + 900_000
+    await release(desk, released)
+    assert isinstance(await refusal_of(reverse(desk, held, 1)), rules.RedemptionNotConfirmed)
+    assert isinstance(await refusal_of(confirm(desk, held, order_minor=1201)), rules.OrderAboveHold)
+    assert isinstance(await refusal_of(confirm(desk, held, order_minor=1)), rules.OrderBelowOffer)
+    assert isinstance(await refusal_of(confirm(desk, released)), rules.HoldAlreadyReleased)
+    assert isinstance(await refusal_of(release(desk, released)), rules.HoldAlreadyReleased)
+    assert isinstance(await refusal_of(confirm(desk, expired, now_ms=late)), rules.HoldExpired)
+    assert isinstance(await refusal_of(release(desk, expired, now_ms=late)), rules.HoldExpired)
+    await confirm(desk, held)
+    assert isinstance(await refusal_of(confirm(desk, held)), rules.RedemptionAlreadyConfirmed)
+    assert isinstance(await refusal_of(release(desk, held)), rules.RedemptionAlreadyConfirmed)
+    assert isinstance(await refusal_of(reverse(desk, held, 1200)), rules.ReversalExceedsRedemption)
+    assert len(await events(database, "redemption.confirmed")) == 1
+
+
+async def test_a_refused_step_leaves_its_neighbours_in_the_batch_alone(database: Database) -> None:
+    desk = desk_with(database, limited())
+    one, two = await hold(desk, 1200), await hold(desk, 1200)
+    await release(desk, one)
+    answers = await asyncio.gather(confirm(desk, one), confirm(desk, two), return_exceptions=True)
+    assert isinstance(answers[0], rules.HoldAlreadyReleased)
+    assert isinstance(answers[1], Redemption)
+
+
+async def test_another_partners_redemption_is_out_of_reach(database: Database) -> None:
+    desk = desk_with(database, limited())
+    held = await hold(desk, 1200)
+    key = {"operation": "ReleaseRedemption", "key": "k", "request_hash": b"", "now_ms": NOW_MS}
+    with pytest.raises(ForeignResource):
+        await desk.release("shopco", held.redemption_id, **key)
+    with pytest.raises(ForeignResource):
+        await desk.find("shopco", held.redemption_id)
+    with pytest.raises(UnknownResource):
+        await desk.release("parkco", "rdm_nowhere", **key)
+    with pytest.raises(UnknownResource):
+        await desk.find("parkco", "rdm_nowhere")
+
+
+# --- quotes --------------------------------------------------------------------------------------------------------
+async def test_a_quote_keeps_its_terms_until_it_expires_and_nobody_can_change_it(database: Database) -> None:
+    desk = desk_with(database, limited())
+    quote = desk.quote("parkco", "first-park", occasion=occasion(1200), now_ms=NOW_MS)
+    text = desk.sealed(quote)
+    assert desk.unsealed(text, partner_id="parkco", now_ms=NOW_MS) == quote
+    with pytest.raises(QuoteExpired):
+        desk.unsealed(text, partner_id="parkco", now_ms=quote.expires_ms)
+    with pytest.raises(QuoteNotOurs):
+        desk.unsealed(text, partner_id="shopco", now_ms=NOW_MS)
+    for place in (5, len(text) // 2, len(text) - 3):
+        changed = text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :]
+        with pytest.raises(QuoteNotOurs):
+            desk.unsealed(changed, partner_id="parkco", now_ms=NOW_MS)
+    with pytest.raises(QuoteDiffers):
+        quote.check_same("first-park", occasion(1300))
+
+
+async def test_offers_are_those_that_apply_the_largest_first(database: Database) -> None:
+    ten_off = {"id": "ten", "title": "Ten off", "kind": "amount_off", "off_minor": 1000, "fund": ONE_FEN["fund"]}
+    sunday = {**ten_off, "id": "sunday", "when": {"weekday": [7]}}
+    desk = desk_with(database, contract(sunday, ten_off, ONE_FEN))
+    assert [q.discount_id for q in desk.offers("parkco", occasion=occasion(1500), now_ms=NOW_MS)] == [
+        "first-park",
+        "ten",
+    ]
+    assert desk.offers("shopco", occasion=occasion(1500), now_ms=NOW_MS) == ()
