@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from joserfc import jws
 from joserfc.jwk import ECKey, Key, RSAKey
@@ -69,7 +70,7 @@ class Keyring:
         """Raises SealBroken."""
         try:
             return self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
-        except Exception as error:
+        except (InvalidTag, ValueError) as error:
             raise SealBroken(f"sealed value of {context} does not open with this key-encryption key") from error
 
     def secret(self, purpose: str) -> bytes:
