@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from gateway import audit
 from gateway.database import Connection, Database
 from gateway.keyring import Keyring
+from gateway.partners import store
 from gateway.refusal import Refusal
 
 KEY_BYTES = 32  # the digest size of SM3 (GB/T 32905): RFC 2104 asks for no less
@@ -109,29 +110,17 @@ class IdentityKeys:
 
     async def all_keys(self, conn: Connection) -> tuple[IdentityKey, ...]:
         """Every partner's keys: what a customer's phone is turned into when a goal is attributed."""
-        rows = await conn.fetch(
-            "SELECT partner_id, epoch, key_sealed, created_at_ms FROM identity_key ORDER BY partner_id, epoch"
-        )
-        return tuple(map(self._unsealed, rows))
+        return tuple(map(self._unsealed, await store.identity_keys(conn)))
 
     async def _load(self, conn: Connection, partner_id: str) -> tuple[IdentityKey, ...]:
-        rows = await conn.fetch(
-            """SELECT partner_id, epoch, key_sealed, created_at_ms FROM identity_key
-               WHERE partner_id = $1 ORDER BY epoch""",
-            partner_id,
-        )  # fmt: skip
-        return tuple(map(self._unsealed, rows))
+        return tuple(map(self._unsealed, await store.identity_keys(conn, partner_id)))
 
     async def _make(
         self, conn: Connection, partner_id: str, *, epoch: int, now_ms: int, actor: str = "gateway"
     ) -> None:
         """Two workers may try at once: the first one's key stays."""
         sealed = self._keyring.seal(secrets.token_bytes(KEY_BYTES), context=_context(partner_id, epoch))
-        made = await conn.fetchval(
-            """INSERT INTO identity_key (partner_id, epoch, key_sealed, created_at_ms) VALUES ($1, $2, $3, $4)
-               ON CONFLICT DO NOTHING RETURNING true""",
-            partner_id, epoch, sealed, now_ms,
-        )  # fmt: skip
+        made = await store.insert_identity_key(conn, partner_id, epoch=epoch, key_sealed=sealed, now_ms=now_ms)
         if made:
             await audit.record(
                 conn, actor=actor, action="identity_key.made", subject=partner_id, detail={"epoch": epoch},

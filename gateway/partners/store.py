@@ -135,3 +135,25 @@ async def revoked_grants(conn: Connection, *, now_ms: int) -> frozenset[str]:
     """Only while a token of theirs may still be alive."""
     rows = await conn.fetch("SELECT grant_id FROM revoked_grant WHERE until_ms > $1", now_ms)
     return frozenset(row["grant_id"] for row in rows)
+
+
+# --- identity keys ------------------------------------------------------------------------------------------------------
+async def identity_keys(conn: Connection, partner_id: str | None = None) -> list[Mapping[str, Any]]:
+    """Sealed keys of one partner, or of all, by partner and epoch."""
+    return list(
+        await conn.fetch(
+            """SELECT partner_id, epoch, key_sealed, created_at_ms FROM identity_key
+               WHERE $1::text IS NULL OR partner_id = $1 ORDER BY partner_id, epoch""",
+            partner_id,
+        )
+    )  # fmt: skip
+
+
+async def insert_identity_key(conn: Connection, partner_id: str, *, epoch: int, key_sealed: bytes, now_ms: int) -> bool:
+    """False: another process was first, and its key stays."""
+    made = await conn.fetchval(
+        """INSERT INTO identity_key (partner_id, epoch, key_sealed, created_at_ms) VALUES ($1, $2, $3, $4)
+           ON CONFLICT DO NOTHING RETURNING true""",
+        partner_id, epoch, key_sealed, now_ms,
+    )  # fmt: skip
+    return bool(made)

@@ -168,7 +168,7 @@ def _phone(goal: GoalReached) -> str:
     try:
         return normalise_phone(goal.phone)
     except PhoneMalformed:
-        log.warning("goal_without_phone", bank_event_id=goal.bank_event_id)
+        log.warning("goal_without_phone", key=goal.bank_event_id, goal=goal.goal)
         return ""
 
 

@@ -77,10 +77,10 @@ class LinkApi:
             )  # fmt: skip
             if first is None:
                 await links.insert(conn, link)
-        return await self._answer(201, link.partner_id, first or link.link_id)
+        return await self._answer(link.partner_id, first or link.link_id, status=201)
 
     async def get_link(self, call: Call) -> Answer:
-        return await self._answer(200, call.partner.partner_id, call.path["LinkId"])
+        return await self._answer(call.partner.partner_id, call.path["LinkId"], status=200)
 
     async def get_qr(self, call: Call) -> Answer:
         """SVG, or PNG with Format=png."""
@@ -135,7 +135,7 @@ class LinkApi:
                 raise UnknownResource(f"There is no link {link_id}")
             return link, await links.count_scans(conn, link_id)
 
-    async def _answer(self, status: int, partner_id: str, link_id: str) -> Answer:
+    async def _answer(self, partner_id: str, link_id: str, *, status: int) -> Answer:
         link, scans = await self._find(partner_id, link_id)
         data: dict[str, Any] = {
             "LinkId": link.link_id,

@@ -76,11 +76,21 @@ async def test_every_row_of_a_file_gets_its_result(room: Room) -> None:
     ]
     after = await room.batches.find("parkco", batch.batch_id)
     assert (after.state, after.ok_count, after.error_count, after.excluded_count) == ("APPLIED", 3, 8, 2)
+
+
+async def test_an_applied_batch_is_one_fact_and_its_text_does_not_stay(room: Room) -> None:
+    await room.send([row(await room.token("parkco", PHONES[0])), row("bad"), row("worse")])
+    await room.batches.apply_batches_due(NOW)
     (event,) = await room.sql("SELECT partner, leaf FROM event WHERE type = 'claim.recorded'")
-    assert b'"ok":3' in event["leaf"]
-    assert not await room.sql("SELECT FROM referral_row"), "the raw text does not stay"
-    (late,) = await room.sql("SELECT occurred_at_ms FROM referral_touch WHERE row_no = 13")
-    assert late["occurred_at_ms"] == NOW, "a clock that is ahead does not make a touch later than its receipt"
+    assert b'"error":2,"excluded":0' in event["leaf"]
+    assert not await room.sql("SELECT FROM referral_row")
+
+
+async def test_a_clock_that_is_ahead_does_not_make_a_touch_later_than_its_receipt(room: Room) -> None:
+    await room.send([row(await room.token("parkco", PHONES[0]), touched="2026-09-15T08:04:00Z")])
+    await room.batches.apply_batches_due(NOW)
+    (touch,) = await room.sql("SELECT occurred_at_ms FROM referral_touch")
+    assert touch["occurred_at_ms"] == NOW
 
 
 async def test_a_crash_in_the_middle_of_a_batch_resumes_without_double_claims(
