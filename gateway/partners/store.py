@@ -137,8 +137,8 @@ async def revoked_grants(conn: Connection, *, now_ms: int) -> frozenset[str]:
     return frozenset(row["grant_id"] for row in rows)
 
 
-# --- identity keys ------------------------------------------------------------------------------------------------------
-async def identity_keys(conn: Connection, partner_id: str | None = None) -> list[Mapping[str, Any]]:
+# --- identity keys ---------------------------------------------------------------------------------------------------
+async def identity_keys(conn: Connection, partner_id: str | None = None) -> list[Any]:
     """Sealed keys of one partner, or of all, by partner and epoch."""
     return list(
         await conn.fetch(
