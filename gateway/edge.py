@@ -46,7 +46,8 @@ class Table:
 
     def find(self, method: str, path: str) -> Match | None:
         """None: no such path. Raises MethodNotAllowed."""
-        methods, names = self._fixed.get(path), {}
+        methods = self._fixed.get(path)
+        names: dict[str, str] = {}
         if methods is None:
             methods, names = self._walk(path)
             if methods is None:

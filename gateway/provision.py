@@ -1,18 +1,40 @@
 """What a sandbox needs before it can serve: schema, agreed documents, keys, demo credentials. Safe to run again."""
 
+from gateway.admission.sandbox_operators import ensure_sandbox_operators
+from gateway.app import CURRENCY
+from gateway.clock import now_ms
+from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
 from gateway.database.migrate import migrate
 from gateway.keyring import Keyring, read_kek
+from gateway.partners.apply import apply
+from gateway.partners.sandbox_keys import ensure_sandbox_keys
+from gateway.partners.snapshot import SnapshotKeeper
+from gateway.routes import POLICY_OPERATIONS
 from gateway.settings import Settings
 
 
 async def provision(settings: Settings) -> None:
-    """Migrate, make keys, apply partners/ and policies/, write the sandbox's credentials."""
+    """Migrate, make keys, apply partners/ and policies/, write the sandbox's credentials, seed its bank."""
     migrate(settings.database_url)
     database = await Database.connect(settings.database_url, pool_size=2)
     try:
         keyring = Keyring(read_kek(settings.home_path, make=settings.sandbox))
         async with database.transaction() as conn:
             await keyring.ensure(conn)
+        await apply(database, settings.data_path, POLICY_OPERATIONS, actor="sandbox", now_ms=now_ms())
+        if settings.sandbox:
+            await ensure_sandbox_keys(database, settings.home_path, issuer=settings.issuer, now_ms=now_ms())
+            await ensure_sandbox_operators(database, settings.home_path, now_ms=now_ms())
+            await _seed_bank(database)
     finally:
         await database.close()
+
+
+async def _seed_bank(database: Database) -> None:
+    """Demo customers, and an account at the sandbox bank for each partner that is paid there."""
+    snapshots = SnapshotKeeper(database)
+    await snapshots.load()
+    partners = snapshots.current.partners.values()
+    house = [(partner.settlement_account, partner.name) for partner in partners if partner.settlement_account]
+    await Counter(database).seed(house, currency=CURRENCY)

@@ -5,13 +5,30 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from gateway.accounts.api import AccountsApi
+from gateway.accounts.sandbox_api import SandboxBankApi
+from gateway.accounts.shapes import AccountConsentRequest
 from gateway.call import Answer, Operation, Protocol, TokenKind
+from gateway.console.api import ChangePartnerState, OpsApi
+from gateway.discounts.api import DiscountsApi
+from gateway.discounts.shapes import ConfirmBody, HoldBody, QuoteBody, ReversalBody
 from gateway.health import HealthApi
+from gateway.oauth.api import OAuthApi
+from gateway.oauth.sandbox import SandboxApi
+from gateway.portal.api import PortalApi
+from gateway.referrals.api import ReferralsApi
+from gateway.referrals.batch import FILE_LIMIT
+from gateway.referrals.batch_api import BatchApi, CreateBatchBody
+from gateway.referrals.link_api import CreateLinkBody, LinkApi
+from gateway.settlement.api import SettlementApi
+from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, SettlementOps
 
 Endpoint = Callable[..., Awaitable[Answer]]
 CLIENT, CUSTOMER, OPERATOR, NOBODY = TokenKind.CLIENT, TokenKind.CUSTOMER, TokenKind.OPERATOR, TokenKind.NONE
 OB, OWN, OAUTH, OPS, PAGE = Protocol.OB, Protocol.OWN, Protocol.OAUTH, Protocol.OPS, Protocol.PAGE
-AISP, PISP, V1 = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp", "/partner/v1"
+AISP, PISP = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp"
+V1, ADMIN = "/partner/v1", "/admin/v1"
+BULK_BODY_LIMIT = 256 * 1024  # bytes: 500 sandbox customers or events
 
 
 def row(id: str, line: str, endpoint: Endpoint, protocol: Protocol, token: TokenKind, **rest: Any) -> Operation:
@@ -28,6 +45,132 @@ def in_room(room: type, *rows: Operation) -> tuple[Operation, ...]:
 
 
 # fmt: off
+OAUTH_SERVER = in_room(OAuthApi,
+    row("OAuthMetadata",       "GET /.well-known/oauth-authorization-server", OAuthApi.oauth_metadata, OAUTH, NOBODY),
+    row("OpenIdConfiguration", "GET /.well-known/openid-configuration", OAuthApi.oauth_metadata, OAUTH, NOBODY),
+    row("JsonWebKeySet",       "GET /oauth/jwks", OAuthApi.jwks, OAUTH, NOBODY),
+    row("PushAuthorizationRequest", "POST /oauth/par", OAuthApi.push, OAUTH, NOBODY),
+    row("Authorize",           "GET /oauth/authorize", OAuthApi.authorize, PAGE, NOBODY, answers="text/html"),
+    row("Login",               "POST /oauth/login", OAuthApi.login, PAGE, NOBODY, answers="text/html"),
+    row("DecideConsent",       "POST /oauth/consent", OAuthApi.decide_consent, PAGE, NOBODY, answers="text/html"),
+    row("Token",               "POST /oauth/token", OAuthApi.token, OAUTH, NOBODY),
+    row("Introspect",          "POST /oauth/introspect", OAuthApi.introspect, OAUTH, NOBODY),
+    row("Revoke",              "POST /oauth/revoke", OAuthApi.revoke, OAUTH, NOBODY),
+)
+
+ACCOUNTS = in_room(AccountsApi,
+    row("CreateAccountAccessConsents", f"POST {AISP}/account-access-consents", AccountsApi.create_consent, OB, CLIENT,
+        scope="accounts", body=AccountConsentRequest, level="A2"),
+    row("GetAccountAccessConsentsConsentId", f"GET {AISP}/account-access-consents/{{ConsentId}}",
+        AccountsApi.get_consent, OB, CLIENT, scope="accounts", level="A2"),
+    row("DeleteAccountAccessConsentsConsentId", f"DELETE {AISP}/account-access-consents/{{ConsentId}}",
+        AccountsApi.delete_consent, OB, CLIENT, scope="accounts", level="A2"),
+    row("GetAccounts", f"GET {AISP}/accounts", AccountsApi.list_accounts, OB, CUSTOMER, scope="accounts", level="A2"),
+    row("GetAccountsAccountId", f"GET {AISP}/accounts/{{AccountId}}", AccountsApi.get_account, OB, CUSTOMER,
+        scope="accounts", level="A2"),
+    row("GetAccountsAccountIdBalances", f"GET {AISP}/accounts/{{AccountId}}/balances", AccountsApi.read_balances, OB,
+        CUSTOMER, scope="accounts", level="A2"),
+    row("GetAccountsAccountIdTransactions", f"GET {AISP}/accounts/{{AccountId}}/transactions",
+        AccountsApi.list_transactions, OB, CUSTOMER, scope="accounts", level="A2"),
+)
+
+DISCOUNTS = in_room(DiscountsApi,
+    row("ListCampaigns", f"GET {V1}/campaigns", DiscountsApi.list_campaigns, OWN, CLIENT, scope="discounts"),
+    row("QuoteRedemption", f"POST {V1}/redemption-quotes", DiscountsApi.quote_redemption, OWN, CLIENT,
+        scope="discounts", body=QuoteBody),
+    row("HoldRedemption", f"POST {V1}/redemptions", DiscountsApi.hold_redemption, OWN, CLIENT, scope="discounts",
+        body=HoldBody, idempotent=True, level="A2"),
+    row("GetRedemption", f"GET {V1}/redemptions/{{RedemptionId}}", DiscountsApi.get_redemption, OWN, CLIENT,
+        scope="discounts", level="A2"),
+    row("ConfirmRedemption", f"POST {V1}/redemptions/{{RedemptionId}}/confirmation", DiscountsApi.confirm_redemption,
+        OWN, CLIENT, scope="discounts", body=ConfirmBody, idempotent=True, level="A2"),
+    row("ReleaseRedemption", f"POST {V1}/redemptions/{{RedemptionId}}/release", DiscountsApi.release_redemption, OWN,
+        CLIENT, scope="discounts", idempotent=True, level="A2"),
+    row("ReverseRedemption", f"POST {V1}/redemptions/{{RedemptionId}}/reversals", DiscountsApi.reverse_redemption, OWN,
+        CLIENT, scope="discounts", body=ReversalBody, idempotent=True, level="A2"),
+)
+
+REFERRALS = (
+    *in_room(ReferralsApi,
+        row("GetIdentityKeys", f"GET {V1}/identity-keys", ReferralsApi.identity_keys, OWN, CLIENT, scope="referrals",
+            level="A2"),
+        row("ListClaims", f"GET {V1}/claims", ReferralsApi.list_claims, OWN, CLIENT, scope="referrals"),
+        row("GetClaim", f"GET {V1}/claims/{{ClaimId}}", ReferralsApi.get_claim, OWN, CLIENT, scope="referrals"),
+    ),
+    *in_room(BatchApi,
+        row("CreateReferralBatch", f"POST {V1}/referral-batches", BatchApi.create_batch, OWN, CLIENT,
+            scope="referrals", body=CreateBatchBody),
+        row("UploadReferralBatchFile", f"PUT {V1}/referral-batches/{{BatchId}}/file", BatchApi.upload_file, OWN,
+            CLIENT, scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT),
+        row("GetReferralBatch", f"GET {V1}/referral-batches/{{BatchId}}", BatchApi.get_batch, OWN, CLIENT,
+            scope="referrals"),
+        row("GetReferralBatchResults", f"GET {V1}/referral-batches/{{BatchId}}/results", BatchApi.get_results, OWN,
+            CLIENT, scope="referrals"),
+    ),
+    *in_room(LinkApi,
+        row("CreateReferralLink", f"POST {V1}/referral-links", LinkApi.create_link, OWN, CLIENT, scope="referrals",
+            body=CreateLinkBody, idempotent=True),
+        row("GetReferralLink", f"GET {V1}/referral-links/{{LinkId}}", LinkApi.get_link, OWN, CLIENT,
+            scope="referrals"),
+        row("GetReferralLinkQr", f"GET {V1}/referral-links/{{LinkId}}/qr", LinkApi.get_qr, OWN, CLIENT,
+            scope="referrals", answers="image/svg+xml"),
+        row("FollowReferralLink", "GET /r/{Code}", LinkApi.follow_link, PAGE, NOBODY, answers="text/html"),
+        row("ShowLanding", "GET /sandbox/v1/landings/{Landing}", LinkApi.show_landing, PAGE, NOBODY,
+            answers="text/html"),
+    ),
+)
+
+SETTLEMENT = in_room(SettlementApi,
+    row("ListStatements", f"GET {V1}/statements", SettlementApi.list_statements, OWN, CLIENT, scope="settlement",
+        level="A2"),
+    row("GetStatement", f"GET {V1}/statements/{{StatementId}}", SettlementApi.get_statement, OWN, CLIENT,
+        scope="settlement", level="A2"),
+    row("DownloadStatement", f"GET {V1}/statements/{{StatementId}}/file", SettlementApi.download_statement, OWN,
+        CLIENT, scope="settlement", level="A2"),
+)
+
+OPERATIONS_OF_THE_BANK = (
+    *in_room(OpsApi,
+        row("ListPartners", f"GET {ADMIN}/partners", OpsApi.list_partners, OPS, OPERATOR),
+        row("SuspendPartner", f"POST {ADMIN}/partners/{{PartnerId}}/suspension", OpsApi.suspend, OPS, OPERATOR,
+            body=ChangePartnerState),
+        row("ReinstatePartner", f"POST {ADMIN}/partners/{{PartnerId}}/reinstatement", OpsApi.reinstate, OPS, OPERATOR,
+            body=ChangePartnerState),
+        row("ReadAudit", f"GET {ADMIN}/audit", OpsApi.read_audit, OPS, OPERATOR),
+        row("ReadTrialBalance", f"GET {ADMIN}/trial-balance", OpsApi.trial_balance, OPS, OPERATOR),
+    ),
+    *in_room(SettlementOps,
+        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", SettlementOps.close_day, OPS, OPERATOR),
+        row("GetDay", f"GET {ADMIN}/days/{{Day}}", SettlementOps.get_day, OPS, OPERATOR),
+        row("CalculateStatement", f"POST {ADMIN}/statements", SettlementOps.calculate, OPS, OPERATOR,
+            body=CalculateStatement),
+        row("ListAllStatements", f"GET {ADMIN}/statements", SettlementOps.list_statements, OPS, OPERATOR),
+        row("GetAnyStatement", f"GET {ADMIN}/statements/{{StatementId}}", SettlementOps.get_statement, OPS, OPERATOR),
+        row("ApproveStatement", f"POST {ADMIN}/statements/{{StatementId}}/approvals", SettlementOps.approve, OPS,
+            OPERATOR, body=ApproveStatement),
+        row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR),
+    ),
+)
+
+SANDBOX = (
+    *in_room(SandboxApi,
+        row("ApproveConsent", "POST /sandbox/v1/consents/{ConsentId}/authorisation", SandboxApi.approve, OWN, NOBODY),
+    ),
+    *in_room(SandboxBankApi,
+        row("OpenAccounts", "POST /sandbox/v1/customers", SandboxBankApi.open_accounts, OWN, NOBODY,
+            body_limit=BULK_BODY_LIMIT),
+        row("TellCustomerEvents", "POST /sandbox/v1/customer-events", SandboxBankApi.tell_events, OWN, NOBODY,
+            body_limit=BULK_BODY_LIMIT),
+    ),
+)
+
+PAGES = in_room(PortalApi,
+    row("PortalHome",      "GET /portal", PortalApi.home, PAGE, NOBODY, answers="text/html"),
+    row("PortalReference", "GET /portal/reference/{Name}", PortalApi.reference, PAGE, NOBODY, answers="text/html"),
+    row("PortalErrors",    "GET /portal/errors", PortalApi.error_list, PAGE, NOBODY, answers="text/html"),
+    row("ReadContract",    "GET /openapi/{File}", PortalApi.contract, OWN, NOBODY, answers="application/yaml"),
+)
+
 HEALTH = in_room(HealthApi,
     row("Live",    "GET /healthz", HealthApi.live,    OWN, NOBODY),
     row("Ready",   "GET /readyz",  HealthApi.ready,   OWN, NOBODY),
@@ -35,10 +178,20 @@ HEALTH = in_room(HealthApi,
 )
 # fmt: on
 
-OPERATIONS: tuple[Operation, ...] = (*HEALTH,)
+OPERATIONS: tuple[Operation, ...] = (
+    *ACCOUNTS, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK, *SANDBOX, *PAGES, *HEALTH,
+)  # fmt: skip
 
 # What a policy may name: everything a partner calls with a token.
-POLICY_OPERATIONS = frozenset(operation.id for operation in OPERATIONS if operation.token in (CLIENT, CUSTOMER))
+_COMING = frozenset(  # TODO wired as soon as payments and parking are plugged together
+    (
+        "domesticVrpConsentsPost", "domesticVrpConsentsGet", "domesticVrpConsentsDelete", "domesticVrpPost",
+        "domesticVrpConsentsFundsConfirmation", "domesticVrpGet", "domesticVrpPaymentDetailsGet", "ListParkingLots",
+        "CreateVehicleAgreement", "GetVehicleAgreement", "EnterParking", "GetParkingSession", "QuoteParking",
+        "ChargeParking", "GetParkingCharge", "RefundParkingCharge",
+    )
+)  # fmt: skip
+POLICY_OPERATIONS = _COMING | {op.id for op in OPERATIONS if op.token in (CLIENT, CUSTOMER)}
 SCOPES = frozenset(operation.scope for operation in OPERATIONS if operation.scope)
 
 

@@ -70,7 +70,10 @@ def read_references(folder: Path) -> tuple[Reference, ...]:
 def read_reference(path: Path) -> Reference:
     document = yaml.safe_load(path.read_text(encoding="utf-8"))
     entries = [
-        (tags[0], _entry(document, method=method, path=template, operation=operation, shared=item.get("parameters", [])))
+        (
+            tags[0],
+            _entry(document, method=method, path=template, operation=operation, shared=item.get("parameters", [])),
+        )
         for template, item in document["paths"].items()
         for method, operation in item.items()
         if method in _METHODS
@@ -94,7 +97,7 @@ def _entry(
     media = next(iter(body), "")
     responses = {code: _resolve(document, response) for code, response in operation["responses"].items()}
     good = next((response for code, response in responses.items() if code.startswith(("2", "3"))), {})
-    answer = next(iter(good.get("content", {}).values()), {})
+    answer: Mapping[str, Any] = next(iter(good.get("content", {}).values()), {})
     return Entry(
         id=operation["operationId"],
         method=method.upper(),
