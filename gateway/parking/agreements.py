@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from gateway.consents.book import ConsentBook
 from gateway.consents.consent import Consent, ConsentKind
+from gateway.corebank.port import CoreBank
 from gateway.database import Connection, Database
 from gateway.database.idempotency import claim, lookup
 from gateway.ids import new_id
 from gateway.parking.model import Agreement
-from gateway.parking.ports import CustomerTokens
 from gateway.parking.store import stays
+from gateway.partners.identity import IdentityKeys
 from gateway.partners.plate import Plate
 from gateway.refusal import ForeignResource, Refusal, StateConflict, UnknownResource
 
@@ -32,11 +33,12 @@ class PlateAlreadyBound(StateConflict):
 
 @dataclass(frozen=True, slots=True)
 class AgreementDesk:
-    """`customer_token` is how the partner knows the mandate's customer."""
+    """One instance a worker. The agreement holds how this partner knows the mandate's customer: its identity token."""
 
     database: Database
     consents: ConsentBook
-    customer_token: CustomerTokens
+    bank: CoreBank
+    identities: IdentityKeys
 
     async def bind(
         self, partner_id: str, plate: Plate, *, consent_id: str, key: str, request_hash: bytes, now_ms: int
@@ -47,8 +49,7 @@ class AgreementDesk:
             if known is not None:
                 return await _get(conn, known)
         consent = await self._mandate(partner_id, consent_id, now_ms=now_ms)
-        assert consent.customer_id is not None, "an authorised consent has its customer"
-        token = await self.customer_token(partner_id, consent.customer_id, now_ms=now_ms)
+        token = await self._customer_token(consent, now_ms=now_ms)
         before = await self._in_force(partner_id, plate, now_ms=now_ms)
         if before is not None and before.consent_id != consent_id:
             raise PlateAlreadyBound
@@ -93,6 +94,13 @@ class AgreementDesk:
             raise ConsentNotMandate(path="$.Data.ConsentId")
         consent.check_in_force(now_ms)
         return consent
+
+    async def _customer_token(self, consent: Consent, *, now_ms: int) -> str:
+        """The same token as in the partner's referrals."""
+        assert consent.customer_id is not None, "an authorised consent has its customer"
+        customer = await self.bank.customer(consent.customer_id)
+        assert customer is not None, "the bank keeps its customers"
+        return await self.identities.token(consent.partner_id, customer.phone, now_ms=now_ms)
 
     async def _in_force(self, partner_id: str, plate: Plate, *, now_ms: int) -> Agreement | None:
         """The plate's agreement, if its mandate still pays."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Connection, Database
 from gateway.database.idempotency import claim, lookup
 from gateway.events import outbox
@@ -185,6 +186,9 @@ class Barrier:
                 amount=Money(charge.payable_minor, charge.currency), reference=charge.session_id,
                 creditor_account=charge.creditor_account, now_ms=now_ms,
             )  # fmt: skip
+        except CoreBankUnavailable:
+            log.warning("charge_waits", charge_id=charge.charge_id, error="core_bank_unavailable")
+            return "", None
         except Refusal as refusal:
             if refusal.status < SILENT:
                 return "RJCT", refusal.code

@@ -83,9 +83,3 @@ class Collections(Protocol):
     async def refund(
         self, *, partner_id: str, payment_id: str, refund_id: str, amount: Money, now_ms: int
     ) -> Refunded: ...
-
-
-class CustomerTokens(Protocol):
-    """How this partner knows a customer of the bank: the same token as in its referrals."""
-
-    async def __call__(self, partner_id: str, customer_id: str, *, now_ms: int) -> str: ...

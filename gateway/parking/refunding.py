@@ -1,5 +1,6 @@
 """Giving back part of a charge: cash to the customer, the discount to its funders on the original legs; a saga too."""
 
+from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Database
 from gateway.database.idempotency import claim
 from gateway.ids import new_id
@@ -88,6 +89,8 @@ class RefundCounter:
                 partner_id=charge.partner_id, payment_id=charge.payment_id, refund_id=refund.refund_id,
                 amount=Money(refund.cash_minor, charge.currency), now_ms=now_ms,
             )  # fmt: skip
+        except CoreBankUnavailable:
+            return "", None
         except Refusal as refusal:
             return ("RJCT", refusal.code) if refusal.status < SILENT else ("", None)
         return given.status, None

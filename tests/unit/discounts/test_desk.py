@@ -237,7 +237,7 @@ async def test_a_repeated_confirmation_books_once(database: Database) -> None:
     assert len(await events(database, "redemption.reversed")) == 1
 
 
-# --- every step from every state ---------------------------------------------------------------------------------------
+# --- every step from every state -------------------------------------------------------------------------------------
 async def test_steps_out_of_order_are_refused_by_name(database: Database) -> None:
     desk = desk_with(database, limited())
     held, released, expired = await hold(desk, 1200), await hold(desk, 1200), await hold(desk, 1200)
