@@ -23,8 +23,8 @@ from gateway.admission.spent import SpentProofs
 from gateway.admission.tokens import TokenMemory
 from gateway.chores import BackOffice, Chore
 from gateway.clock import now_ms
-from gateway.console.api import OpsApi
 from gateway.consents.book import ConsentBook
+from gateway.console.api import OpsApi
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database

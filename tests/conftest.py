@@ -1,10 +1,11 @@
-"""A fresh world for each test: its own database cloned from a migrated template, the app in process, signing clients."""
+"""A fresh world for each test: a database cloned from a migrated template, the app in process, signing clients."""
 
 import json
 import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import httpx
 import pytest
 
 from gateway.app import House, open_house
+from gateway.clock import now_ms
 from gateway.database import Database
 from gateway.database.embedded import start_embedded
-from gateway.demo.client import PartnerClient
+from gateway.demo.client import PartnerClient, Token
 from gateway.provision import provision
 from gateway.settings import Settings
 
@@ -70,6 +72,23 @@ def with_database(url: str, name: str) -> str:
     return f"{base}/{name}" + (f"?{query}" if query else "")
 
 
+CONSENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "accounts": (
+        "account-access-consent",
+        "/open-banking/v4.0/aisp/account-access-consents",
+        {
+            "Data": {
+                "Permissions": [
+                    "ReadAccountsDetail", "ReadBalances", "ReadTransactionsDetail", "ReadTransactionsCredits",
+                    "ReadTransactionsDebits",
+                ]
+            },
+            "Risk": {},
+        },
+    ),
+}  # fmt: skip
+
+
 @dataclass(slots=True)
 class World:
     """The app over one fresh database, and the people who call it."""
@@ -93,15 +112,37 @@ class World:
         key = next(entry["key"] for entry in operators if entry["id"] == operator)
         return await self.http.request(method, path, headers={"Authorization": f"Bearer {key}"}, **rest)
 
+    async def customer_token(self, scope: str, partner_id: str = "parkco") -> Token:
+        """A token of the demo customer's consent: reading accounts, or collecting under a mandate."""
+        client = self.client(partner_id)
+        kind, path, body = CONSENTS[scope]
+        made = await client.call("POST", path, body=body, sign="jws" if scope == "payments" else "")
+        assert made.status_code == 201, made.text
+        return await client.approve(made.json()["Data"]["ConsentId"], kind=kind, scope=scope)
+
+    async def suspend(self, partner_id: str) -> None:
+        """By the bank, and seen by this worker."""
+        done = await self.ops(
+            "ops-maker", "POST", f"/admin/v1/partners/{partner_id}/suspension", json={"Reason": "test"}
+        )
+        assert done.status_code == 200, done.text
+        await self.house.foundation.feed.catch_up()
+
+    async def do_chores(self) -> None:
+        """What the back office would do, until nothing is left to do."""
+        for chore in self.house.chores:
+            while await chore.run(now_ms()):
+                pass
+
     async def sql(self, statement: str, *values: Any) -> list[Any]:
         """Looks straight into the database: for invariants that no API shows."""
         async with self.house.database.connection() as conn:
             return list(await conn.fetch(statement, *values))
 
 
-@pytest.fixture()
-async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
-    """A database of its own for this test."""
+@asynccontextmanager
+async def database_of_its_own(server_url: str, template: str) -> AsyncIterator[str]:
+    """A clone of the template, dropped afterwards."""
     name = f"t_{secrets.token_hex(6)}"
     admin = await asyncpg.connect(server_url)
     try:
@@ -112,7 +153,22 @@ async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
         await admin.close()
 
 
-@pytest.fixture()
+@asynccontextmanager
+async def open_world(home: Path, database_url: str) -> AsyncIterator[World]:
+    async with open_house(settings_for(home, database_url)) as house:
+        transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+            yield World(house, http, home, database_url)
+
+
+@pytest.fixture
+async def database_url(server_url: str, template: str) -> AsyncIterator[str]:
+    """A database of its own for this test."""
+    async with database_of_its_own(server_url, template) as url:
+        yield url
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """Connections to this test's own database, for stores below the API."""
     opened = await Database.connect(database_url, pool_size=4)
@@ -120,10 +176,15 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 async def world(home: Path, database_url: str) -> AsyncIterator[World]:
-    settings = settings_for(home, database_url)
-    async with open_house(settings) as house:
-        transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
-        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
-            yield World(house, http, home, database_url)
+    """A fresh database behind the app."""
+    async with open_world(home, database_url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+async def shared_world(home: Path, server_url: str, template: str) -> AsyncIterator[World]:
+    """One world for a module's tests: for those that change nothing, or nothing that another one sees."""
+    async with database_of_its_own(server_url, template) as url, open_world(home, url) as opened:
+        yield opened

@@ -1,7 +1,8 @@
-"""The API reference, read from `openapi/`: plain structures that a template lays out. The contract is the only source."""
+"""The API reference, read from `openapi/`: plain structures for a template. The contract is the only source."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,10 @@ def read_references(folder: Path) -> tuple[Reference, ...]:
     return tuple(read_reference(path) for path in sorted(folder.glob("*.yaml")))
 
 
+@lru_cache(maxsize=32)
 def read_reference(path: Path) -> Reference:
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """One file; read once a process, as contracts only change with a release."""
+    document = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     entries = [
         (
             tags[0],
