@@ -9,8 +9,9 @@ import asyncpg
 from gateway import metrics
 from gateway.call import Answer, OpenCall
 from gateway.database import Database
+from gateway.database.migrate import missing_migrations
 
-READY_TIMEOUT_S = 2.0  # a database that takes longer to say `1` is not there for customers either
+READY_TIMEOUT_S = 2.0  # a database that takes longer for one small table is not there for customers either
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,11 @@ class HealthApi:
         """200 when this worker can serve; 503 with what is missing, so that a balancer sends nobody."""
         try:
             async with asyncio.timeout(READY_TIMEOUT_S), self.database.connection() as conn:
-                await conn.fetchval("SELECT 1")
+                lacking = await missing_migrations(conn)
         except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return Answer(503, {"status": "not ready", "missing": "database"})
+        if lacking:
+            return Answer(503, {"status": "not ready", "missing": "migrations"})
         return Answer(200, {"status": "ready", "generation": self.generation()})
 
     async def metrics(self, call: OpenCall) -> Answer:

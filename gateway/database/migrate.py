@@ -3,9 +3,13 @@
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import asyncpg
 import yoyo
 
+from gateway.database.pool import Connection
+
 _FOLDER = Path(__file__).parent / "migrations"
+_NAMES = frozenset(path.stem for path in _FOLDER.glob("*.sql"))
 
 
 def migrate(url: str) -> list[str]:
@@ -19,6 +23,15 @@ def migrate(url: str) -> list[str]:
         return [migration.id for migration in pending]
     finally:
         backend.connection.close()
+
+
+async def missing_migrations(conn: Connection) -> list[str]:
+    """What this program needs and the database lacks. More than it needs is fine: migrations only go forward."""
+    try:
+        applied = await conn.fetch("SELECT migration_id FROM _yoyo_migration")
+    except asyncpg.UndefinedTableError:
+        return sorted(_NAMES)
+    return sorted(_NAMES - {row["migration_id"] for row in applied})
 
 
 def _yoyo_url(url: str) -> str:
