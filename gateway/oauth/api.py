@@ -9,6 +9,7 @@ from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
 from gateway.consents.consent import ConsentNotInForce
 from gateway.corebank.port import CoreBank
+from gateway.corebank.sandbox.people import Counter
 from gateway.database import Connection, Database
 from gateway.keyring import Keyring
 from gateway.oauth import questions, store
@@ -34,7 +35,7 @@ PAR, TOKEN, REVOKE, INTROSPECT = map(steps_of, ("par", "token", "revoke", "intro
 
 @dataclass(frozen=True, slots=True)
 class OAuthApi:
-    """One instance a worker; made by `OAuthApi.build`."""
+    """One instance a worker; made by `OAuthApi.build`, with the sandbox bank's `counter` in a sandbox."""
 
     database: Database
     keyring: Keyring
@@ -46,7 +47,14 @@ class OAuthApi:
 
     @classmethod
     def build(
-        cls, settings: Settings, *, database: Database, keyring: Keyring, snapshots: SnapshotKeeper, corebank: CoreBank
+        cls,
+        settings: Settings,
+        *,
+        database: Database,
+        keyring: Keyring,
+        snapshots: SnapshotKeeper,
+        corebank: CoreBank,
+        counter: Counter | None,
     ) -> "OAuthApi":
         templates = template_environment(str(files("gateway.oauth") / "templates"))
         templates.filters["masked"] = masked
@@ -56,7 +64,7 @@ class OAuthApi:
             keyring=keyring,
             snapshots=snapshots,
             journey=Journey(
-                database, corebank, snapshots, browser, templates, settings.issuer, settings.sandbox
+                database, corebank, snapshots, browser, templates, settings.issuer, counter
             ),
             core=TokenCore(keyring, issuer=settings.issuer, grants=CORE_GRANTS),
             issuer=settings.issuer,

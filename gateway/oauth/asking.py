@@ -124,6 +124,6 @@ def read_form(call: OpenCall) -> Mapping[str, str]:
     except ValueError:
         raise RequestInvalid("The form is malformed") from None
     form = dict(pairs)
-    if len(form) != len(pairs):
-        raise RequestInvalid("A field of the form came more than once")
+    if len(form) != len(pairs) or any("\0" in value for value in form.values()):
+        raise RequestInvalid("A field of the form came more than once, or holds a NUL character")
     return {name: value for name, value in form.items() if value}

@@ -27,7 +27,7 @@ class _Detail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """RFC 9396 §5: an unknown member is refused, as nobody would act on it."""
 
     type: Literal["account-access-consent", "domestic-vrp-consent"]
-    consent_id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    consent_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
 
 
 _details = msgspec.json.Decoder(tuple[_Detail])

@@ -14,6 +14,7 @@ from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
 from gateway.consents.consent import Consent, ConsentStatus
 from gateway.corebank.port import Account, CoreBank, CoreBankUnavailable
+from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter
 from gateway.database import Connection, Database
 from gateway.oauth import store
 from gateway.oauth.asking import read_form
@@ -58,7 +59,7 @@ class Journey:
     browser: Browser
     templates: jinja2.Environment
     issuer: str
-    sandbox: bool
+    counter: Counter | None  # the sandbox bank's; None: a real bank, nothing is shown or approved for anybody
 
     async def open(self, call: OpenCall) -> Answer:
         """GET /oauth/authorize: everything but client_id and request_uri is ignored."""
@@ -71,7 +72,7 @@ class Journey:
             assert consent is not None, "the pushed request's foreign key"
             if consent.status_at(call.now_ms) not in (ConsentStatus.AWAITING, ConsentStatus.AUTHORISED):
                 return await self._finish(conn, pushed, answer=DENIED, now_ms=call.now_ms)
-            if self.sandbox and await store.take_approval(conn, consent.consent_id):
+            if self.counter is not None and await store.take_approval(conn, consent.consent_id):
                 return await self._give_code(conn, pushed, consent, now_ms=call.now_ms)
             shown, headers = visit.browser, NO_HEADERS
             if not visit.same_browser:
@@ -83,7 +84,7 @@ class Journey:
         form = Form({}, client_id, request_uri, digest, shown)
         if visit.same_browser and pushed.customer_id is not None:
             return await self._consent_page(pushed, consent, form=form, now_ms=call.now_ms)
-        return self._page("login.html", pushed, form=form, status=200, headers=headers)
+        return await self._login_page(pushed, form=form, status=200, headers=headers)
 
     async def log_in(self, call: OpenCall) -> Answer:
         """POST /oauth/login: the passcode is asked of the bank; five wrong ones end the request."""
@@ -95,7 +96,7 @@ class Journey:
             await store.count_login_try(conn, form.digest)
         customer = await self._ask_login(form.fields.get("login", ""), form.fields.get("passcode", ""))
         if customer is None:
-            return self._page("login.html", pushed, form=form, status=400)
+            return await self._login_page(pushed, form=form, status=400)
         name, cookie = self.browser.new_cookie()
         async with self.database.transaction() as conn:
             await self._check(conn, call, form=form, page="login")
@@ -186,6 +187,14 @@ class Journey:
             raise BankUnreachable() from None
 
     # --- pages ---------------------------------------------------------------------------------------------------
+    async def _login_page(
+        self, pushed: PushedRequest, *, form: Form, status: int, headers: Headers = NO_HEADERS
+    ) -> Answer:
+        logins = await self.counter.demo_logins() if self.counter is not None else []
+        return self._page(
+            "login.html", pushed, form=form, status=status, headers=headers, logins=logins, passcode=DEMO_PASSCODE
+        )
+
     async def _consent_page(
         self, pushed: PushedRequest, consent: Consent, *, form: Form, now_ms: int, status: int = 200
     ) -> Answer:
@@ -211,7 +220,6 @@ class Journey:
             client_id=pushed.client_id,
             request_uri=form.request_uri,
             csrf=self.browser.form_token(form.browser, form.digest, page=page),
-            sandbox=self.sandbox,
             refused=status != 200,
             **values,
         )

@@ -8,6 +8,7 @@ from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
 from gateway.consents.consent import AccountChoiceInvalid, Consent, ConsentKind
 from gateway.corebank.port import CoreBank, CoreBankUnavailable
+from gateway.corebank.sandbox.people import DEMO_CUSTOMERS, Counter
 from gateway.database import Database
 from gateway.jsonio import decode
 from gateway.oauth import store
@@ -25,20 +26,21 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 @dataclass(frozen=True, slots=True)
 class SandboxApi:
-    """`demo_customer` is the id of the customer who approves when nobody is named."""
+    """The first demo customer approves when nobody is named."""
 
     database: Database
     corebank: CoreBank
-    demo_customer: str
+    counter: Counter
 
     async def approve(self, call: OpenCall) -> Answer:
         """The consent is authorised now, and its next authorization goes through without pages, once."""
+        consent_id = call.path["ConsentId"]
         wanted = decode(call.raw_body, Approval) if call.raw_body else Approval()
         async with self.database.connection() as conn:
-            asked = await consents.find(conn, call.path["ConsentId"])
+            asked = await consents.find(conn, consent_id)
         if asked is None:
-            raise UnknownResource(f"There is no consent {call.path['ConsentId']}")
-        customer_id = wanted.customer_id or asked.customer_id or self.demo_customer
+            raise UnknownResource(f"There is no consent {consent_id}")
+        customer_id = wanted.customer_id or asked.customer_id or await self._demo_customer()
         account_ids = await self._accounts(asked, wanted, customer_id=customer_id)
         async with self.database.transaction() as conn:
             given = await consents.authorise(
@@ -53,6 +55,10 @@ class SandboxApi:
             "AccountIds": list(given.account_ids),
         }
         return Answer(200, {"Data": data, "Links": {}, "Meta": {}})
+
+    async def _demo_customer(self) -> str:
+        _, _, phone = DEMO_CUSTOMERS[0]
+        return (await self.counter.customer_ids([phone]))[phone]
 
     async def _accounts(self, asked: Consent, wanted: Approval, *, customer_id: str) -> list[str]:
         """The named ones, which must be the customer's; or all that fit, one for a mandate."""
