@@ -1,0 +1,94 @@
+"""What a durable hold+confirm pair costs below HTTP: `python -m bench.holds [callers]` (ADR 0006).
+
+The whole desk: rules, counters, rows, keys, events, ledger entries, commit with fsync. Callers hold and confirm in a
+closed loop against one campaign whose budget, day and partner cap are all counted. Beside it, on the same database: the
+plain way (one guarded row and one transaction for each request) without events, keys or ledger.
+"""
+
+import asyncio
+import secrets
+import sys
+import time
+
+from bench import row_per_request as plain
+from bench.scratch import scratch_database
+from gateway.database import Database
+from gateway.discounts.desk import RedemptionDesk
+from gateway.money import Money
+from gateway.partners.contract import Contract
+from gateway.partners.contract_rules import from_document
+from gateway.partners.occasion import Occasion
+from gateway.partners.snapshot import Snapshot
+
+CALLERS = 64  # of one worker: what a busy partner keeps open
+RUN_S, WARM_UP_S, ROUNDS = 3.0, 1.0, 3
+CAP_MINOR = 10**12
+NOW_MS = 1_790_000_000_000
+
+
+def terms() -> Contract:
+    fund = [{"party": "bank", "bps": 6000},
+            {"party": "partner", "bps": 4000, "cap_minor": CAP_MINOR, "overflow": "bank"}]  # fmt: skip
+    limits = {"per_customer": 1, "budget_minor": CAP_MINOR, "per_day_minor": CAP_MINOR}
+    discount = {"id": "first-park", "title": "One fen", "kind": "cap_price", "pay_minor": 1, "fund": fund,
+                "limits": limits}  # fmt: skip
+    head = {"id": "parkco-2026", "version": 1, "currency": "CNY", "valid_from": "2026-01-01"}
+    return from_document({"contract": head, "discount": [discount]})
+
+
+async def pair(desk: RedemptionDesk) -> None:
+    key = secrets.token_hex(16)
+    occasion = Occasion(Money(1200, "CNY"), NOW_MS, f"idt_1_{key}", None, "lot-1", "7523")
+    held = await desk.hold_offer(
+        "parkco", "first-park", occasion=occasion, operation="HoldRedemption", key=key, request_hash=b"h" * 32,
+        reference=None, now_ms=NOW_MS,
+    )  # fmt: skip
+    await desk.confirm(
+        "parkco", held.redemption_id, order=None, operation="ConfirmRedemption", key=key, request_hash=b"c" * 32,
+        now_ms=NOW_MS,
+    )  # fmt: skip
+
+
+async def plain_pair(database: Database) -> None:
+    async with database.transaction() as conn:
+        assert await conn.execute(plain.TAKE, plain.BUDGET, 1199) == "UPDATE 1"
+        hold_id = await conn.fetchval(plain.HOLD, plain.BUDGET, 1199)
+    async with database.transaction() as conn:
+        assert await conn.execute(plain.CONFIRM, hold_id) == "UPDATE 1"
+
+
+async def pairs_per_second(one: object, *, callers: int, seconds: float) -> tuple[float, float]:
+    """(pairs a second, share of one core that this process used)."""
+    done, ends = 0, time.perf_counter() + seconds
+
+    async def caller() -> None:
+        nonlocal done
+        while time.perf_counter() < ends:
+            await one()  # type: ignore[operator]
+            done += 1
+
+    started, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    took = time.perf_counter() - started
+    return done / took, (time.process_time() - cpu) / took
+
+
+async def main(callers: int) -> None:
+    async with scratch_database(pool_size=8) as database:
+        await plain.prepare(database.url, cap_minor=CAP_MINOR)
+        snapshot = Snapshot(1, {}, {}, {}, {"parkco": (terms(),)}, frozenset())
+        desk = RedemptionDesk(database, snapshot=lambda: snapshot, secret=bytes(32))
+        ways = {"gathered, complete": lambda: pair(desk), "one row a request": lambda: plain_pair(database)}
+        for way in ways.values():
+            await pairs_per_second(way, callers=callers, seconds=WARM_UP_S)
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                rate, busy = await pairs_per_second(way, callers=callers, seconds=RUN_S)
+                print(f"{name:20} {rate:8.0f} pairs/s   {1e6 / rate:6.0f} µs a pair, "
+                      f"{busy * 1e6 / rate:4.0f} µs of it this process")  # fmt: skip
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else CALLERS))
