@@ -79,7 +79,7 @@ async def test_terms_changed_in_the_database_break_the_link(world: World) -> Non
 
 async def test_an_expired_link_says_so(world: World) -> None:
     link = rules.make_link(
-        world.house.keyring, partner_id="parkco", landing="open-account", campaign="", site="", life_days=1,
+        world.house.foundation.keyring, partner_id="parkco", landing="open-account", campaign="", site="", life_days=1,
         now_ms=now_ms() - rules.DAY_MS,
     )  # fmt: skip
     async with world.house.database.transaction() as conn:
