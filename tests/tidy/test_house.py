@@ -227,6 +227,14 @@ def test_what_the_project_asks_for_is_locked() -> None:
     assert names <= locked
 
 
+def test_every_dependency_has_its_reason_its_keeper_and_a_way_out() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = {re.split(r"[\[<>=! ]", requirement)[0].lower() for requirement in project["dependencies"]}
+    table = (DECISIONS / "0002-postgresql-only-store-and-migrations.md").read_text()
+    reasoned = {row[1]: row[0] for row in re.finditer(r"^\| ([a-z0-9-]+) \|(.+\|){3}$", table, re.MULTILINE)}
+    assert set(reasoned) - {"package"} == asked
+
+
 DECISIONS = ROOT / "docs" / "decisions"
 
 
