@@ -9,7 +9,6 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
-import asyncpg
 import msgspec
 import typer
 from rich.console import Console
@@ -54,7 +53,7 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
         except _explained() as error:
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"parasol: {error}", markup=False)
             raise typer.Exit(FAILED) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError) as error:
+        except _database_errors() as error:
             typer.echo(f"parasol: The database cannot be used ({type(error).__name__}). Is it running, and is "
                        "PARASOL_DATABASE_URL right? Then run `parasol migrate`.", err=True)  # fmt: skip
             raise typer.Exit(FAILED) from None
@@ -70,6 +69,13 @@ def _explained() -> tuple[type[Exception], ...]:
     from gateway.port import CannotServe
 
     return SettingsInvalid, EmbeddedMissing, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
+
+
+def _database_errors() -> tuple[type[Exception], ...]:
+    import asyncpg
+    import psycopg
+
+    return asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, ConnectionError
 
 
 @app.command(rich_help_panel=TRY)

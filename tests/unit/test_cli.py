@@ -1,0 +1,118 @@
+"""The command line: help that reads well, failures as sentences, documents shown and put into force."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli import app
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """The command line in an empty folder and an environment without settings."""
+    for name in [name for name in os.environ if name.startswith("PARASOL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return CliRunner(env={"COLUMNS": "200", "TERM": "dumb"})
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """A copy of partners/ and policies/ to change."""
+    for name in ("partners", "policies"):
+        shutil.copytree(ROOT / name, tmp_path / "agreed" / name)
+    return tmp_path / "agreed"
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        yield taken.getsockname()[1]
+
+
+def said(result: Result) -> str:
+    """A failure is one sentence on standard error, without a trace."""
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert result.stderr.startswith("parasol: ")
+    return result.stderr
+
+
+def test_help_names_every_command_with_its_purpose(command: CliRunner) -> None:
+    shown = command.invoke(app, ["--help"]).output
+    for name in ("run", "serve", "migrate", "diff", "apply", "version"):
+        assert f" {name} " in shown
+        own = command.invoke(app, [name, "--help"])
+        assert own.exit_code == 0
+
+
+@pytest.mark.parametrize("name", [["run", "--once"], ["serve", "--sandbox"]], ids=["run", "serve"])
+def test_a_busy_port_is_said_with_what_to_do(command: CliRunner, name: list[str], busy_port: int) -> None:
+    sentence = said(command.invoke(app, [*name, "--port", str(busy_port)]))
+    assert f"Port {busy_port} on 127.0.0.1 is in use" in sentence
+    assert f"PORT={busy_port + 1}" in sentence
+
+
+def test_an_address_of_nobody_is_said(command: CliRunner) -> None:
+    assert "--host 127.0.0.1" in said(command.invoke(app, ["serve", "--sandbox", "--host", "203.0.113.1"]))
+
+
+def test_serving_without_a_database_says_how_to_name_one(command: CliRunner) -> None:
+    assert "PARASOL_DATABASE_URL" in said(command.invoke(app, ["serve", "--port", "18099"]))
+
+
+@pytest.mark.parametrize("name", ["migrate", "diff", "apply"])
+def test_a_command_without_its_database_says_how_to_name_one(command: CliRunner, name: str) -> None:
+    assert "PARASOL_DATABASE_URL" in said(command.invoke(app, [name]))
+
+
+def test_a_setting_that_does_not_exist_is_named(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARASOL_DATABSE_URL", "postgresql://")
+    assert "PARASOL_DATABSE_URL is not a setting" in said(command.invoke(app, ["migrate"]))
+
+
+def test_a_database_that_does_not_answer_is_said(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    for name in ("migrate", "diff"):
+        assert "Is it running" in said(command.invoke(app, [name, str(ROOT)] if name == "diff" else [name]))
+
+
+def test_migrating_a_current_schema_changes_nothing(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    result = command.invoke(app, ["migrate"])
+    assert (result.exit_code, result.output) == (0, "Nothing to apply: the schema is current.\n")
+
+
+def test_a_difference_is_shown_then_applied_then_gone(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    assert command.invoke(app, ["diff", str(documents)]).exit_code == 0
+    partner = documents / "partners" / "parkco" / "partner.toml"
+    partner.write_text(partner.read_text().replace('name = "', 'name = "New ', 1))
+    shown = command.invoke(app, ["diff", str(documents)])
+    assert (shown.exit_code, "changed" in shown.output, "New " in shown.output) == (1, True, True)
+    assert command.invoke(app, ["apply", str(documents)]).exit_code == 0
+    assert command.invoke(app, ["diff", str(documents)]).exit_code == 0
+
+
+def test_a_bad_document_is_refused_whole_with_file_key_and_reason(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    partner = documents / "partners" / "parkco" / "partner.toml"
+    partner.write_text(partner.read_text() + "\n[favourite]\ncolour = 1\n")
+    sentence = said(command.invoke(app, ["apply", str(documents)]))
+    assert "parkco/partner.toml" in sentence
+    assert "favourite" in sentence
+    assert command.invoke(app, ["diff", str(ROOT)]).exit_code == 0
