@@ -91,10 +91,11 @@ def run(
 
     This is what `make run` does. The gateway's own log goes to HOME/gateway.log.
     """
-    from gateway.run import Stage, run
+    from gateway.run import PARASOL, Premises, run
 
-    status = run(Stage(host, port, home, workers), demo=[], stay=not once)
-    raise typer.Exit(status)
+    premises = Premises(host, port, home, workers)
+    demo = [*PARASOL, "demo", "--once", "--url", premises.address, "--home", str(home)]
+    raise typer.Exit(run(premises, demo=demo, stay=not once))
 
 
 @app.command(rich_help_panel=OPERATE)

@@ -15,6 +15,7 @@ from rich.table import Table
 from gateway.port import CannotServe, check_port
 from gateway.serve import is_ready, local_address
 
+PARASOL = (sys.executable, "-m", "gateway.cli")  # this very installation, wherever it is
 START_S = 60  # a first start makes a database cluster; a warm one takes about three seconds
 STOP_S = 30
 POLL_S = 0.05
@@ -32,7 +33,7 @@ class GatewayEnded(CannotServe):
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Premises:
     """Where the gateway runs."""
 
     host: str
@@ -49,34 +50,32 @@ class Stage:
         return self.home / "gateway.log"
 
 
-def run(stage: Stage, *, demo: Sequence[str], stay: bool) -> int:
-    """The demonstration's exit status; with `stay`, only after Ctrl-C or the gateway's end. `demo`: more arguments."""
-    check_port(stage.host, stage.port)
+def run(premises: Premises, *, demo: Sequence[str], stay: bool) -> int:
+    """The exit status of the command `demo`; with `stay`, only after Ctrl-C or the gateway's end."""
+    check_port(premises.host, premises.port)
     console = Console()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with gateway_running(stage, console) as gateway:
-        status = subprocess.call(  # noqa: S603 - our own command
-            [*_parasol("demo"), "--url", stage.address, "--home", str(stage.home), *demo]
-        )
+    with gateway_running(premises, console) as gateway:
+        status = subprocess.call(demo)  # noqa: S603 - our own command
         if stay:
-            show_pages(stage, console)
-            _wait(gateway, stage)
+            show_pages(premises, console)
+            _wait(gateway, premises)
     return status
 
 
 @contextmanager
-def gateway_running(stage: Stage, console: Console) -> Iterator["subprocess.Popen[bytes]"]:
+def gateway_running(premises: Premises, console: Console) -> Iterator["subprocess.Popen[bytes]"]:
     """A ready gateway, ended by its pid when we leave. Raises GatewayEnded with the end of its log."""
-    stage.home.mkdir(parents=True, exist_ok=True)
-    command = [*_parasol("serve"), "--sandbox", "--host", stage.host, "--port", str(stage.port),
-               "--home", str(stage.home), "--workers", str(stage.workers)]  # fmt: skip
-    with stage.log.open("wb") as log:
+    premises.home.mkdir(parents=True, exist_ok=True)
+    command = [*PARASOL, "serve", "--sandbox", "--host", premises.host, "--port", str(premises.port),
+               "--home", str(premises.home), "--workers", str(premises.workers)]  # fmt: skip
+    with premises.log.open("wb") as log:
         gateway = subprocess.Popen(  # noqa: S603 - our own command
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )
     try:
         with console.status("Starting PostgreSQL and the gateway"):
-            _wait_until_ready(gateway, stage)
+            _wait_until_ready(gateway, premises)
         yield gateway
     finally:
         gateway.terminate()
@@ -87,36 +86,32 @@ def gateway_running(stage: Stage, console: Console) -> Iterator["subprocess.Pope
             gateway.wait()
 
 
-def show_pages(stage: Stage, console: Console) -> None:
-    table = Table("open", "to see", title=f"The gateway is up at {stage.address}", title_justify="left")
+def show_pages(premises: Premises, console: Console) -> None:
+    table = Table("open", "to see", title=f"The gateway is up at {premises.address}", title_justify="left")
     for path, what in PAGES:
-        table.add_row(stage.address + path, what.format(home=stage.home))
+        table.add_row(premises.address + path, what.format(home=premises.home))
     console.print(table)
-    console.print(f"Credentials of the demo partners: {stage.home}/sandbox/. Log: {stage.log}. Ctrl-C ends it.")
+    console.print(f"Credentials of the demo partners: {premises.home}/sandbox/. Log: {premises.log}. Ctrl-C ends it.")
 
 
-def _parasol(command: str) -> list[str]:
-    return [sys.executable, "-m", "gateway.cli", command]
-
-
-def _wait_until_ready(gateway: "subprocess.Popen[bytes]", stage: Stage) -> None:
+def _wait_until_ready(gateway: "subprocess.Popen[bytes]", premises: Premises) -> None:
     deadline = time.monotonic() + START_S
-    while not is_ready(stage.address):
+    while not is_ready(premises.address):
         if gateway.poll() is not None:
-            raise GatewayEnded(_with_log("The gateway ended while starting", stage))
+            raise GatewayEnded(_with_log("The gateway ended while starting", premises))
         if time.monotonic() > deadline:
-            raise GatewayEnded(_with_log(f"The gateway is not ready after {START_S} s", stage))
+            raise GatewayEnded(_with_log(f"The gateway is not ready after {START_S} s", premises))
         time.sleep(POLL_S)
 
 
-def _wait(gateway: "subprocess.Popen[bytes]", stage: Stage) -> None:
+def _wait(gateway: "subprocess.Popen[bytes]", premises: Premises) -> None:
     try:
         gateway.wait()
     except KeyboardInterrupt:
         return
-    raise GatewayEnded(_with_log("The gateway ended", stage))
+    raise GatewayEnded(_with_log("The gateway ended", premises))
 
 
-def _with_log(what: str, stage: Stage) -> str:
-    lines = stage.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
-    return "\n".join((f"{what}. The end of {stage.log}:", *lines))
+def _with_log(what: str, premises: Premises) -> str:
+    lines = premises.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    return "\n".join((f"{what}. The end of {premises.log}:", *lines))
