@@ -9,6 +9,7 @@ from gateway.refusal import BodyMalformed
 T = TypeVar("T")
 _encoder = msgspec.json.Encoder()
 _canonical = msgspec.json.Encoder(order="sorted")
+_NUL = b"\\u0000"  # PostgreSQL keeps no such character in a text
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 encode = _encoder.encode
@@ -19,12 +20,14 @@ def decode(raw: bytes, shape: type[T]) -> T:
     decoder = _decoders.get(shape)
     if decoder is None:
         decoder = _decoders[shape] = msgspec.json.Decoder(shape)
+    if _NUL in raw:
+        raise BodyMalformed("The body holds a NUL character, which no text of ours can", path="$")
     try:
         return decoder.decode(raw)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         raise BodyMalformed(reason, path=path.rstrip("`") or "$") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyMalformed(f"The body is not JSON: {error}", path="$") from None
 
 

@@ -50,8 +50,8 @@ class Arrival:
         except ValueError:
             raise HeaderInvalid("The query string is malformed", path="$query") from None
         fields = dict(pairs)
-        if len(fields) != len(pairs):
-            raise HeaderInvalid("A query field came more than once", path="$query")
+        if len(fields) != len(pairs) or "%00" in self.query_string:
+            raise HeaderInvalid("A query field came more than once, or holds a NUL character", path="$query")
         return fields
 
 

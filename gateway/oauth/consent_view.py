@@ -22,7 +22,7 @@ _PERMISSIONS = (
     ("ReadAccounts", Line("See your accounts and what kind they are", "查看您的账户及账户类型")),
     ("ReadBalances", Line("See your balances", "查看账户余额")),
     ("ReadTransactions", Line("See your transactions", "查看交易明细")),
-    ("ReadPAN", Line("See your full account or card numbers", "查看完整账号或卡号")),
+    (("ReadPAN", "ReadAccountsDetail"), Line("See your full account or card numbers", "查看完整账号或卡号")),
     ("ReadBeneficiaries", Line("See whom you have paid before", "查看常用收款人")),
     ("ReadDirectDebits", Line("See your direct debits", "查看代扣协议")),
     ("ReadStandingOrders", Line("See your standing orders", "查看定期转账")),
@@ -56,7 +56,7 @@ def choosable(consent: Consent, accounts: Sequence[Account]) -> tuple[Account, .
 
 def masked(account: Account) -> str:
     """The last four digits: enough for its owner."""
-    return f"•••• {account.identification[-4:]}"
+    return f"**** {account.identification[-4:]}"
 
 
 def _access(body: Mapping[str, Any]) -> Iterable[Line]:

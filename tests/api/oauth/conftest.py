@@ -7,6 +7,7 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from html import unescape
 from pathlib import Path
@@ -19,7 +20,6 @@ import jwt
 import pytest
 
 from gateway.admission.possession import CertificateReader
-from gateway.call import Protocol, TokenKind
 from gateway.clock import now_ms
 from gateway.consents import store as consents
 from gateway.consents.consent import Consent, ConsentKind
@@ -34,7 +34,7 @@ from gateway.oauth.tokens import VerifiedToken, verify_access_token
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.snapshot import Snapshot
 from gateway.policies.policy import SCOPES, Policy, Rate
-from gateway.routes import row
+from gateway.routes import OPERATIONS
 from tests.conftest import settings_for, with_database
 from tests.unit.oauth.signing import ISSUER, KEYS, app, public_jwk
 
@@ -225,20 +225,12 @@ def _partner(of: App) -> Partner:
     return Partner(of.partner_id, *name, "trade", PartnerState.ACTIVE, "p", (of,))
 
 
-def _operations(oauth: OAuthApi, sandbox: SandboxApi) -> Any:
-    oauth_json, page, nobody = Protocol.OAUTH, Protocol.PAGE, TokenKind.NONE
-    yield row("OAuthMetadata", "GET /.well-known/oauth-authorization-server", oauth.oauth_metadata, oauth_json, nobody)
-    yield row("JsonWebKeySet", "GET /oauth/jwks", oauth.jwks, oauth_json, nobody)
-    yield row("PushAuthorizationRequest", "POST /oauth/par", oauth.push, oauth_json, nobody)
-    yield row("Authorize", "GET /oauth/authorize", oauth.authorize, page, nobody)
-    yield row("Login", "POST /oauth/login", oauth.login, page, nobody)
-    yield row("DecideConsent", "POST /oauth/consent", oauth.decide_consent, page, nobody)
-    yield row("Token", "POST /oauth/token", oauth.token, oauth_json, nobody)
-    yield row("Revoke", "POST /oauth/revoke", oauth.revoke, oauth_json, nobody)
-    yield row("Introspect", "POST /oauth/introspect", oauth.introspect, oauth_json, nobody)
-    yield row(
-        "AuthoriseConsent", "POST /sandbox/v1/consents/{ConsentId}/authorisation", sandbox.approve, Protocol.OWN, nobody
-    )  # fmt: skip
+def _operations(*rooms: Any) -> Any:
+    """The rows of the operation table that are these rooms'."""
+    by_type = {type(room): room for room in rooms}
+    for operation in OPERATIONS:
+        if operation.room in by_type:
+            yield replace(operation, endpoint=partial(operation.endpoint, by_type[operation.room]))
 
 
 @pytest.fixture(scope="session")

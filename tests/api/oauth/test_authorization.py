@@ -335,3 +335,18 @@ async def test_a_consent_that_was_cancelled_meanwhile_goes_back_denied(server: S
 
 def test_the_challenge_of_these_tests_is_the_rfcs() -> None:
     assert challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk") == "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+
+
+async def test_a_nul_character_is_refused_wherever_it_stands(server: Server) -> None:
+    """PostgreSQL keeps none in a text: it must end in a no, not in a failure."""
+    consent = await server.consent()
+    address = f"/sandbox/v1/consents/{consent.consent_id}/authorisation"
+    assert (await server.http.post("/sandbox/v1/consents/a%00b/authorisation")).status_code == 404
+    assert (await server.http.post(address, json={"CustomerId": "a\0b"})).status_code == 400
+    assert (await server.http.get("/oauth/authorize?client_id=a%00b&request_uri=x")).status_code == 400
+    refused(await server.post("/oauth/introspect", {"token": "a\0b"}, proof=None), "invalid_request")
+
+
+async def test_json_nested_without_end_is_refused(server: Server) -> None:
+    address = "/sandbox/v1/consents/cns_1/authorisation"
+    assert (await server.http.post(address, content=b'{"x":' * 5000)).status_code == 400

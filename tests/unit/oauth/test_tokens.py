@@ -12,7 +12,14 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey
 
-from gateway.oauth.tokens import AccessTokenInvalid, TokenContent, mint_access_token, verify_access_token
+from gateway.consents.store import TOKEN_LIFE_MS
+from gateway.oauth.tokens import (
+    ACCESS_TOKEN_LIFETIME_S,
+    AccessTokenInvalid,
+    TokenContent,
+    mint_access_token,
+    verify_access_token,
+)
 
 ISSUER = "https://bank.example"
 CONTENT = TokenContent(
@@ -140,3 +147,7 @@ def test_a_changed_token_is_refused() -> None:
 def test_what_is_no_jwt_is_refused(text: str) -> None:
     with pytest.raises(AccessTokenInvalid):
         read(text)
+
+
+def test_a_revocation_is_remembered_for_longer_than_a_token_lives() -> None:
+    assert ACCESS_TOKEN_LIFETIME_S * 1000 < TOKEN_LIFE_MS
