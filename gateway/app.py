@@ -17,6 +17,7 @@ from gateway.accounts.api import AccountsApi, render_balance
 from gateway.accounts.fresh import FreshBalances
 from gateway.accounts.sandbox_api import SandboxBankApi
 from gateway.admission.door import FrontDoor
+from gateway.admission.message_signature import MessageSignatures
 from gateway.admission.operators import OperatorBook
 from gateway.admission.possession import CertificateReader
 from gateway.admission.spent import SpentProofs
@@ -163,7 +164,7 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
         BatchApi(batches, settings.issuer),
         LinkApi(database, base.keyring, keys, terms, base.partner, landings(settings), settings.issuer),
         SettlementApi(database, settings.issuer),
-        SettlementOps(database, base.snapshots),
+        SettlementOps(database, base.snapshots, settings.sandbox),
         OpsApi(database, base.snapshots),
         PortalApi.load(
             settings.data_path / "openapi", operations=OPERATIONS, issuer=settings.issuer, sandbox=settings.sandbox
@@ -195,6 +196,7 @@ def landings(settings: Settings) -> dict[str, str]:
 def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook, limiter: Limiter) -> Edge:
     settings = base.settings
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
+    messages = MessageSignatures(base.keyring, settings.issuer)
     door = FrontDoor(
         tokens=TokenMemory(
             lambda token: verify_access_token(
@@ -204,6 +206,7 @@ def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorB
         certificates=certificates,
         limiter=limiter,
         spent=SpentProofs(base.database),
+        messages=messages,
         public_url=settings.issuer,
         snapshot=base.snapshot,
     )
@@ -212,7 +215,7 @@ def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorB
         door=door,
         operators=operators,
         certificates=certificates,
-        sign=lambda body, moment_ms: "",
+        sign=messages.sign,
         fallback=Starlette(routes=[Mount("/static", StaticFiles(directory=STATIC))]),
     )
 

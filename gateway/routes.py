@@ -140,6 +140,7 @@ OPERATIONS_OF_THE_BANK = (
         row("ReadTrialBalance", f"GET {ADMIN}/trial-balance", OpsApi.trial_balance, OPS, OPERATOR),
     ),
     *in_room(SettlementOps,
+        row("GetOpenDay", f"GET {ADMIN}/days", SettlementOps.get_open_day, OPS, OPERATOR),
         row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", SettlementOps.close_day, OPS, OPERATOR),
         row("GetDay", f"GET {ADMIN}/days/{{Day}}", SettlementOps.get_day, OPS, OPERATOR),
         row("CalculateStatement", f"POST {ADMIN}/statements", SettlementOps.calculate, OPS, OPERATOR,

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway.call import Answer, OpenCall
 from gateway.clock import to_ms
-from gateway.corebank.sandbox.people import Counter, Opening
+from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter, Opening
 from gateway.corebank.sandbox.store import FeedEvent
 from gateway.jsonio import decode
 from gateway.money import parse_amount
@@ -95,7 +95,11 @@ class SandboxBankApi:
             for i, one in enumerate(wanted)
         ]
         known = await self.counter.open_accounts(openings)
-        shown = [{"CustomerId": known[opening.phone]} for opening in openings]
+        logins = await self.counter.logins(list(known.values()))
+        shown = [
+            {"CustomerId": customer_id, "Login": logins[customer_id], "Passcode": DEMO_PASSCODE}
+            for customer_id in (known[opening.phone] for opening in openings)
+        ]
         return Answer(201, {"Data": {"Customer": shown}})
 
     async def tell_events(self, call: OpenCall) -> Answer:

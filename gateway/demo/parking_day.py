@@ -1,7 +1,7 @@
 """A day of car parks: free spaces sampled every few minutes, turned into stays; or a small day that we make ourselves.
 
-A column a lot, a row a moment (UTC), a number of free spaces where it changed. A fall of n is n entries, a rise of n is n
-exits, matched first in first out per lot. Cars that were in before the day, or stay beyond it, give no stay.
+A column a lot, a row a moment (UTC), a number of free spaces where it changed. A fall of n is n entries, a rise of n
+is n exits, matched first in first out per lot. Cars that were in before the day, or stay beyond it, give no stay.
 """
 
 import csv

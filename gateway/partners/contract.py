@@ -16,7 +16,7 @@ from gateway.clock import to_ms
 
 Party = Literal["bank", "partner", "merchant", "network"]
 Evidence = Literal["signed_scan", "click_id", "batch", "code"]
-Goal = Literal["ACCOUNT_OPENED", "CARD_ISSUED", "CARD_ACTIVATED", "FIRST_SPEND", "SPEND"]
+Goal = Literal["ACCOUNT_OPENED", "CARD_ACTIVATED", "SPEND"]  # what the bank's feed tells: others would never pay
 BPS_WHOLE = 10_000
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"([1-9]\d{0,5})([smhd])", re.ASCII)

@@ -77,7 +77,8 @@ def check_issue(state: str) -> None:
         raise StateConflict(f"Only an APPROVED statement is issued; this one is {state}")
 
 
-def check_closable(day: date, *, today: date) -> None:
-    """Today may be closed early (facts from then on belong to tomorrow); a day that has not begun may not."""
-    if day > today:
-        raise DayNotOver(f"{day.isoformat()} is after today, {today.isoformat()}")
+def check_closable(day: date, *, last: date) -> None:
+    """`last` is the day that facts are recorded in at present: it may be closed early (what comes then belongs to the
+    day after), a later one may not."""
+    if day > last:
+        raise DayNotOver(f"{day.isoformat()} is after {last.isoformat()}, the day that is open now")

@@ -52,12 +52,19 @@ class SettlementOps:
 
     database: Database
     snapshots: SnapshotKeeper
+    sandbox: bool
+
+    async def get_open_day(self, call: OpsCall) -> Answer:
+        """The business day that facts are recorded in at present."""
+        async with self.database.connection() as conn:
+            day = await store.open_day(conn, local_day(call.now_ms, BANK_ZONE))
+        return Answer(200, {"Data": {"Day": day.isoformat(), "Status": "OPEN"}})
 
     async def close_day(self, call: OpsCall) -> Answer:
-        """202: a chore seals it; asking twice is asking once."""
-        day = _day(call)
-        check_closable(day, today=local_day(call.now_ms, BANK_ZONE))
+        """202: a chore seals it; asking twice is asking once. Only a sandbox runs ahead of the calendar."""
+        day, today = _day(call), local_day(call.now_ms, BANK_ZONE)
         async with self.database.transaction() as conn:
+            check_closable(day, last=await store.open_day(conn, today) if self.sandbox else today)
             fresh = await store.request_closure(conn, day, operator_id=call.operator.operator_id, now_ms=call.now_ms)
             if fresh:
                 await _record(conn, call, action="day.closure_requested", subject=day.isoformat(), detail={})

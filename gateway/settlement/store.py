@@ -43,6 +43,17 @@ async def closure_state(conn: Connection, day: date) -> Mapping[str, Any] | None
     return dict(row) if row else None
 
 
+async def open_day(conn: Connection, today: date) -> date:
+    """The first day from today on that is not shut."""
+    shut = await conn.fetch("SELECT day FROM business_day WHERE day >= $1 ORDER BY day", today)
+    day = today
+    for row in shut:
+        if row["day"] != day:
+            break
+        day += timedelta(days=1)
+    return day
+
+
 async def shut_day(conn: Connection, day: date, *, now_ms: int) -> None:
     """From the commit on no event joins this day (its writers have been waited for by the caller)."""
     await conn.execute(

@@ -70,6 +70,11 @@ class Counter:
         async with self.database.connection() as conn:
             return await store.customer_ids(conn, phones)
 
+    async def logins(self, customer_ids: Sequence[str]) -> dict[str, str]:
+        """customer id → login; the passcode of everybody here is the demo's."""
+        async with self.database.connection() as conn:
+            return await store.logins_of(conn, customer_ids)
+
     async def seed(self, house_accounts: Sequence[tuple[str, str]], *, currency: str) -> None:
         """Demo customers, the treasury, and (account number, holder) of each partner. Safe to run again."""
         passcode = hash_passcode(DEMO_PASSCODE)

@@ -84,6 +84,13 @@ async def logins(conn: Connection, limit: int) -> list[tuple[str, str]]:
     return [(row["login"], row["name"]) for row in rows]
 
 
+async def logins_of(conn: Connection, customer_ids: Sequence[str]) -> dict[str, str]:
+    rows = await conn.fetch(
+        "SELECT customer_id, login FROM sandbox_bank.customer WHERE customer_id = ANY($1)", customer_ids
+    )
+    return {row["customer_id"]: row["login"] for row in rows}
+
+
 async def accounts(conn: Connection, customer_id: str) -> list[Record]:
     return await conn.fetch(
         f"SELECT {_ACCOUNT} FROM sandbox_bank.account WHERE customer_id = $1 ORDER BY account_id", customer_id

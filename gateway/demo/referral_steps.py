@@ -1,0 +1,150 @@
+"""Steps 2 and 3: a batch, a signed link, a contested customer; goals at the bank, each attributed with a reason."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from rich.table import Table
+
+from gateway.demo.client import PartnerClient
+from gateway.demo.stage import V1, Stage, data, identity_token
+from gateway.demo.waiting import until
+
+BATCH_PEOPLE, SCAN_PEOPLE = range(10), range(10, 12)
+CONTESTED = 0  # the customer whom both partners claim
+CSV = {"Content-Type": "text/csv"}
+
+
+async def bring_customers(stage: Stage) -> Table:
+    """A batch of tokens with a result for each row; two customers by QR; one claimed by the other partner too."""
+    keys = (await data(stage.parkco, "GET", f"{V1}/identity-keys"))["IdentityKey"][-1]
+    tokens = [await identity_token(stage.parkco, stage.phone(n), keys) for n in BATCH_PEOPLE]
+    rows = [*tokens, tokens[3], "not-a-token"]
+    batch = await upload_batch(stage.parkco, rows, number=f"{stage.run}-1", touched=_hours_ago(30))
+    results = await data(stage.parkco, "GET", f"{V1}/referral-batches/{batch['BatchId']}/results")
+    codes = [row["Code"] for row in results["Row"]]
+    stage.checks.expect("every row of the batch has a result", len(codes) == len(rows), codes)
+    stage.checks.expect("ten rows are taken", batch["Counts"]["OK"] == len(tokens), batch["Counts"])
+    stage.checks.expect("a row that is no token says so", "MALFORMED" in codes[-1], codes[-1])
+    stage.notes["tickets"] = [await _scan(stage) for _ in SCAN_PEOPLE]
+    rival = (await data(stage.shopco, "GET", f"{V1}/identity-keys"))["IdentityKey"][-1]
+    token = await identity_token(stage.shopco, stage.phone(CONTESTED), rival)
+    stage.checks.expect("two partners' tokens of one phone have nothing in common", token != tokens[CONTESTED])
+    other = await upload_batch(stage.shopco, [token], number=f"{stage.run}-1", touched=_hours_ago(40))
+    stage.checks.expect("shopco's claim on the same customer is taken", other["Counts"]["OK"] == 1, other["Counts"])
+    table = Table("Row", "Outcome", "Code", title="Referral batch of parkco · 批量导流结果")
+    for row in results["Row"]:
+        table.add_row(str(row["RowNumber"]), row["Outcome"], row["Code"])
+    return table
+
+
+async def upload_batch(client: PartnerClient, tokens: list[str], *, number: str, touched: str) -> dict[str, Any]:
+    """Declare, send the file, wait until every row is applied."""
+    lines = ["customer_token,consent_ref,touched_at,site"]
+    lines += [f"{token},agreed-{place},{touched},lot-1" for place, token in enumerate(tokens, 1)]
+    if client.client_id.startswith("shopco"):
+        lines = [line.removesuffix(",lot-1") + "," if line.endswith(",lot-1") else line for line in lines]
+    return await upload_lines(client, lines, distinct=len(set(tokens)), number=number)
+
+
+async def upload_lines(
+    client: PartnerClient, lines: list[str], *, distinct: int, number: str, patience_s: float = 60
+) -> dict[str, Any]:
+    file = ("\n".join(lines) + "\n").encode()
+    declared = {
+        "OutNumber": number,
+        "RowCount": len(lines) - 1,
+        "FileSha256": hashlib.sha256(file).hexdigest(),
+        "ControlTotal": distinct,
+    }
+    batch = await data(client, "POST", f"{V1}/referral-batches", body={"Data": declared})
+    path = f"{V1}/referral-batches/{batch['BatchId']}"
+    await data(client, "PUT", f"{path}/file", content=file, headers=CSV)
+
+    async def applied() -> dict[str, Any] | None:
+        found = await data(client, "GET", path)
+        return found if found["State"] == "APPLIED" else None
+
+    return await until(applied, what="the batch is applied", patience_s=patience_s)
+
+
+async def _scan(stage: Stage) -> str:
+    """A customer scans the partner's signed QR code; the bank's page gets a one-time ticket."""
+    link = await data(stage.parkco, "POST", f"{V1}/referral-links", body={"Data": {"Site": "lot-1"}})
+    qr = await stage.parkco.call("GET", f"{V1}/referral-links/{link['LinkId']}/qr", headers={"Accept": "image/svg+xml"})
+    stage.checks.expect("the link's QR code is an SVG", "<svg" in qr.text[:200], qr.status_code)
+    followed = await stage.http.get(link["Url"])
+    stage.checks.expect("following the link leads to the bank's own page", followed.status_code == 303)
+    forged = await stage.http.get(link["Url"][:-1] + ("A" if link["Url"][-1] != "A" else "B"))
+    stage.checks.expect("a forged link is refused", forged.status_code >= 400, forged.status_code)
+    return parse_qs(urlsplit(followed.headers["location"]).query)["ScanTicket"][0]
+
+
+async def reach_goals(stage: Stage) -> Table:
+    """In the sandbox bank some of them open an account, activate a card and spend."""
+    opened = [*list(BATCH_PEOPLE)[:5], *SCAN_PEOPLE]
+    tickets = dict(zip(SCAN_PEOPLE, stage.notes["tickets"], strict=True))
+    people: list[dict[str, Any]] = [{"Phone": stage.phone(n), "Name": f"客户 {n}"} for n in opened]
+    for person, number in zip(people, opened, strict=True):
+        if number in tickets:
+            person["ScanTicket"] = tickets[number]
+    await stage.sandbox("/customers", {"Customer": people})
+    now = datetime.now(UTC)
+    events = [_event(stage, n, "CARD_ACTIVATED", now) for n in opened[:6]]
+    events += [_event(stage, n, "SPEND", now, amount="258.00") for n in opened[:4]]
+    told = await stage.sandbox("/customer-events", {"Event": events})
+    stage.checks.expect("the bank heard of every goal once", told["Accepted"] == len(events), told)
+    again = await stage.sandbox("/customer-events", {"Event": events})
+    stage.checks.expect("told twice is told once", again["Accepted"] == 0, again)
+    claims = await _claims(stage, stage.parkco, converted=6)
+    rival = await _claims(stage, stage.shopco, converted=0)
+    return await _explain(stage, claims, rival)
+
+
+async def _claims(stage: Stage, client: PartnerClient, *, converted: int) -> list[dict[str, Any]]:
+    """This run's claims, once enough of them have converted."""
+
+    async def enough() -> list[dict[str, Any]] | None:
+        found: list[dict[str, Any]] = (await data(client, "GET", f"{V1}/claims?Limit=100"))["Claim"]
+        done = [claim for claim in found if claim["State"] == "CONVERTED"]
+        settled = [claim for claim in found if claim["State"] in ("CONVERTED", "OWNING", "LOST")]
+        return found if len(done) >= converted and settled else None
+
+    return await until(enough, what="goals are attributed")
+
+
+async def _explain(stage: Stage, claims: list[dict[str, Any]], rival: list[dict[str, Any]]) -> Table:
+    """Who owns whom, and why; the contested customer belongs to exactly one partner."""
+    table = Table("Partner", "State", "Why · 归因理由", title="Attribution · 归因")
+    owners = 0
+    for client, found in ((stage.parkco, claims), (stage.shopco, rival)):
+        for claim in found:
+            shown = await data(client, "GET", f"{V1}/claims/{claim['ClaimId']}")
+            if claim["State"] not in ("CONVERTED", "OWNING", "LOST"):
+                continue
+            words = [f"{sentence['English']} · {sentence['Chinese']}" for sentence in shown["Trace"]]
+            stage.checks.expect("every decided claim has a readable reason", bool(words), claim)
+            if len(table.rows) < 12:
+                table.add_row(client.client_id, claim["State"], words[-1] if words else "")
+            owners += claim["State"] in ("CONVERTED", "OWNING")
+    lost = [claim for claim in (*claims, *rival) if claim["State"] == "LOST"]
+    stage.checks.expect("the contested customer is lost by exactly one partner", len(lost) >= 1, len(lost))
+    stage.checks.expect("everybody who came has one owner", owners >= 7, owners)
+    return table
+
+
+def _event(stage: Stage, number: int, kind: str, now: datetime, *, amount: str | None = None) -> dict[str, Any]:
+    event: dict[str, Any] = {
+        "EventId": f"{stage.run}-{kind}-{number}",
+        "Kind": kind,
+        "Phone": stage.phone(number),
+        "OccurredDateTime": now.isoformat(),
+    }
+    if amount is not None:
+        event["Amount"] = {"Amount": amount, "Currency": "CNY"}
+    return event
+
+
+def _hours_ago(hours: int) -> str:
+    return (datetime.now(UTC) - timedelta(hours=hours)).isoformat(timespec="seconds").replace("+00:00", "Z")
