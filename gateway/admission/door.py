@@ -1,7 +1,7 @@
 """The front door: one visible list of steps from a request to an admitted Call.
 
 The order is cheap and decisive first; a request that is refused consumes no rate and spends no proof.
-`bench/admission.py` measures what each step costs. The steps themselves are small functions on a Passage, below and in the sibling modules.
+`bench/admission.py` measures what each step costs. The steps are small functions on a Passage, below and in siblings.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 from gateway import jsonio
 from gateway.admission import refusals as no
 from gateway.admission.arrival import Arrival
+from gateway.admission.message_signature import MessageSignatures
 from gateway.admission.possession import CertificateReader
 from gateway.admission.spent import SpentProofs
 from gateway.admission.tokens import Recognised, TokenMemory
@@ -56,6 +57,7 @@ class FrontDoor:
         certificates: CertificateReader,
         limiter: Limiter,
         spent: SpentProofs,
+        messages: MessageSignatures,
         public_url: str,
         snapshot: Callable[[], Snapshot],
     ) -> None:
@@ -63,6 +65,7 @@ class FrontDoor:
         self._certificates = certificates
         self._limiter = limiter
         self._spent = spent
+        self._messages = messages
         self._public_url = public_url
         self._snapshot = snapshot
         self.steps: tuple[Callable[[Passage], None], ...] = (
@@ -74,6 +77,7 @@ class FrontDoor:
             check_headers,
             read_idempotency_key,
             read_json,
+            self.check_message,
             self.limit_rate,
         )
         self.last_step: Callable[[Passage], Awaitable[None]] = self.spend_proof
@@ -111,6 +115,12 @@ class FrontDoor:
         )
         if passage.proof.jkt != token.jkt:
             raise no.SenderNotProven("The DPoP proof was made with another key than the token is bound to")
+
+    def check_message(self, passage: Passage) -> None:
+        """A payment's body is signed by the app; the cheaper checks come first."""
+        if passage.operation.signed and passage.operation.body is not None:
+            signature, body = passage.arrival.single("x-jws-signature"), passage.arrival.body
+            self._messages.check(signature, body, app=passage.recognised.app, now_ms=passage.now_ms)
 
     def limit_rate(self, passage: Passage) -> None:
         """GCRA, per partner and per operation where the policy says so; a refusal consumes nothing."""
