@@ -49,7 +49,7 @@ class Table:
         methods = self._fixed.get(path)
         names: dict[str, str] = {}
         if methods is None:
-            methods, names = self._walk(path)
+            methods, names = (None, {}) if "\0" in path else self._walk(path)  # PostgreSQL keeps no NUL: no id has it
             if methods is None:
                 return None
         operation = methods.get(method)
