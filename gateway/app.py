@@ -39,10 +39,19 @@ from gateway.oauth.api import OAuthApi
 from gateway.oauth.expiry import expire_consents_due, forget_due
 from gateway.oauth.sandbox import SandboxApi
 from gateway.oauth.tokens import verify_access_token
+from gateway.parking.agreements import AgreementDesk
+from gateway.parking.api import ParkingApi
+from gateway.parking.charging import Barrier
+from gateway.parking.entry import EntryGate
+from gateway.parking.refunding import RefundCounter
+from gateway.parking.tariff import read_tariffs
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import Partner
 from gateway.partners.plate import PlateReader
 from gateway.partners.snapshot import Snapshot, SnapshotKeeper
+from gateway.payments.collect import MandateCollections
+from gateway.payments.paying import Till
+from gateway.payments.refunding import RefundDesk
 from gateway.policies.limits import Limiter
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
@@ -146,6 +155,12 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
     batches = BatchDesk(database, keys, terms, base.partner)
     goals = GoalDesk(database, keys, terms, bank_feed(bank))
     fresh = FreshBalances(bank.balance, partial(render_balance, issuer=settings.issuer))
+    till = Till(database, bank, on_moved=fresh.drop)
+    refunds = RefundDesk(database, bank, on_moved=fresh.drop)
+    collections = MandateCollections(till, refunds)
+    agreements = AgreementDesk(database, book, bank, keys)
+    barrier = Barrier(database, discounts=desk, collections=collections)
+    counter_of_refunds = RefundCounter(database, discounts=desk, collections=collections)
     backroom = Backroom(database, base.keyring, base.snapshots, settings.home_path, settings.issuer, BANK)
     rooms = (
         OAuthApi.build(
@@ -160,6 +175,16 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
         SandboxBankApi(counter, CURRENCY),
         AccountsApi(database, book, bank, fresh, settings.issuer),
         DiscountsApi(desk, database, base.snapshot, plates, settings.issuer),
+        ParkingApi(
+            database,
+            agreements,
+            EntryGate(database, agreements),
+            barrier,
+            counter_of_refunds,
+            plates,
+            read_tariffs(settings.data_path / "partners"),
+            settings.issuer,
+        ),
         ReferralsApi(database, keys, settings.issuer),
         BatchApi(batches, settings.issuer),
         LinkApi(database, base.keyring, keys, terms, base.partner, landings(settings), settings.issuer),
@@ -176,6 +201,10 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
         _chore("attribute goals", 0.2, goals.attribute_goals_due),
         _chore("expire claims", 60, goals.expire_claims_due),
         _chore("expire holds", 1, desk.expire_holds_due),
+        _chore("settle pending payments", 1, till.settle_pending_due),
+        _chore("settle pending refunds", 1, refunds.settle_refunds_due),
+        _chore("resume parking charges", 1, barrier.resume_charges_due),
+        _chore("resume parking refunds", 1, counter_of_refunds.resume_refunds_due),
         _chore("expire consents", 5, partial(expire_consents_due, database)),
         _chore("forget spent proofs", 30, partial(forget_due, database)),
         _chore("close days", 0.5, backroom.close_days_due),

@@ -37,8 +37,10 @@ TRY, OPERATE, CHECK = "Try it", "Operate it", "Check it"
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-Home = Annotated[Path, typer.Option(help="Folder of the database, keys, logs and sandbox credentials.")]
-Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes; one a core is a good start.")]
+Home = Annotated[Path, typer.Option(envvar="PARASOL_HOME", help="Folder of the database, keys, logs and credentials.")]
+Workers = Annotated[
+    int, typer.Option(min=1, max=64, envvar="PARASOL_WORKERS", help="Processes that answer; try one a core.")
+]
 Folder = Annotated[Path, typer.Argument(help="Holds partners/ and policies/.")]
 HOME = Path(".parasol")
 
@@ -96,6 +98,43 @@ def run(
     premises = Premises(host, port, home, workers)
     demo = [*PARASOL, "demo", "--once", "--url", premises.address, "--home", str(home)]
     raise typer.Exit(run(premises, demo=demo, stay=not once))
+
+
+@app.command(rich_help_panel=TRY)
+@sentence
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit status 0 only if every check held; this is always so.")
+    ] = False,
+    url: Annotated[str, typer.Option(help="A running sandbox gateway.")] = "http://127.0.0.1:8080",
+    home: Home = HOME,
+    parking_day: Annotated[Path | None, typer.Option(help="Free spaces of car parks through a day (CSV).")] = None,
+    purchases: Annotated[Path | None, typer.Option(help="Purchases of an online shop's customers.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every session and customer, not 2,000 of each.")] = False,
+) -> None:
+    """Drive one partner's whole journey through a running sandbox, and check every step.
+
+    With --parking-day or --purchases a real day goes through the same API; where a file is not there, a small day is
+    made instead.
+    """
+    from gateway.demo.journey import run_demo
+    from gateway.demo.replay import Replay
+
+    wanted = parking_day is not None or purchases is not None or everything
+    replay = Replay(parking_day, purchases, everything) if wanted else None
+    raise typer.Exit(run_demo(url=url, home=home, replay=replay))
+
+
+@app.command(
+    rich_help_panel=CHECK,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    add_help_option=False,
+)
+def verify(context: typer.Context) -> None:
+    """Recompute statements offline, every cent and every proof: FILE… [--jwks FILE]."""
+    from gateway.settlement.verify import main as verify_main
+
+    raise typer.Exit(verify_main(context.args))
 
 
 @app.command(rich_help_panel=OPERATE)

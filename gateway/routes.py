@@ -15,6 +15,8 @@ from gateway.discounts.shapes import ConfirmBody, HoldBody, QuoteBody, ReversalB
 from gateway.health import HealthApi
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
+from gateway.parking.api import ParkingApi
+from gateway.parking.shapes import AgreementBody, ChargeBody, EntryBody, ParkingQuoteBody, RefundBody
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.batch import FILE_LIMIT
@@ -88,6 +90,26 @@ DISCOUNTS = in_room(DiscountsApi,
         CLIENT, scope="discounts", idempotent=True, level="A2"),
     row("ReverseRedemption", f"POST {V1}/redemptions/{{RedemptionId}}/reversals", DiscountsApi.reverse_redemption, OWN,
         CLIENT, scope="discounts", body=ReversalBody, idempotent=True, level="A2"),
+)
+
+PARKING = in_room(ParkingApi,
+    row("ListParkingLots", f"GET {V1}/parking/lots", ParkingApi.list_parking_lots, OWN, CLIENT, scope="parking"),
+    row("CreateVehicleAgreement", f"POST {V1}/parking/vehicle-agreements", ParkingApi.create_vehicle_agreement, OWN,
+        CLIENT, scope="parking", body=AgreementBody, idempotent=True, level="A2"),
+    row("GetVehicleAgreement", f"GET {V1}/parking/vehicle-agreements/{{AgreementId}}",
+        ParkingApi.get_vehicle_agreement, OWN, CLIENT, scope="parking", level="A2"),
+    row("EnterParking", f"POST {V1}/parking/sessions", ParkingApi.enter_parking, OWN, CLIENT, scope="parking",
+        body=EntryBody, idempotent=True, level="A2"),
+    row("GetParkingSession", f"GET {V1}/parking/sessions/{{SessionId}}", ParkingApi.get_parking_session, OWN, CLIENT,
+        scope="parking", level="A2"),
+    row("QuoteParking", f"POST {V1}/parking/sessions/{{SessionId}}/quotes", ParkingApi.quote_parking, OWN, CLIENT,
+        scope="parking", body=ParkingQuoteBody),
+    row("ChargeParking", f"POST {V1}/parking/sessions/{{SessionId}}/charges", ParkingApi.charge_parking, OWN, CLIENT,
+        scope="parking", body=ChargeBody, idempotent=True, level="A2"),
+    row("GetParkingCharge", f"GET {V1}/parking/charges/{{ChargeId}}", ParkingApi.get_parking_charge, OWN, CLIENT,
+        scope="parking", level="A2"),
+    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds", ParkingApi.refund_parking_charge, OWN,
+        CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2"),
 )
 
 REFERRALS = (
@@ -180,16 +202,14 @@ HEALTH = in_room(HealthApi,
 # fmt: on
 
 OPERATIONS: tuple[Operation, ...] = (
-    *ACCOUNTS, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK, *SANDBOX, *PAGES, *HEALTH,
+    *ACCOUNTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK, *SANDBOX, *PAGES, *HEALTH,
 )  # fmt: skip
 
 # What a policy may name: everything a partner calls with a token.
-_COMING = frozenset(  # TODO wired as soon as payments and parking are plugged together
+_COMING = frozenset(  # until the payments room is plugged in
     (
         "domesticVrpConsentsPost", "domesticVrpConsentsGet", "domesticVrpConsentsDelete", "domesticVrpPost",
-        "domesticVrpConsentsFundsConfirmation", "domesticVrpGet", "domesticVrpPaymentDetailsGet", "ListParkingLots",
-        "CreateVehicleAgreement", "GetVehicleAgreement", "EnterParking", "GetParkingSession", "QuoteParking",
-        "ChargeParking", "GetParkingCharge", "RefundParkingCharge",
+        "domesticVrpConsentsFundsConfirmation", "domesticVrpGet", "domesticVrpPaymentDetailsGet",
     )
 )  # fmt: skip
 POLICY_OPERATIONS = _COMING | {op.id for op in OPERATIONS if op.token in (CLIENT, CUSTOMER)}
