@@ -65,6 +65,8 @@ TABLE = (
     _counter("parasol_requests_total", "partner operation code outcome", "Requests answered"),
     _counter("parasol_refusals_total", "reason", "Requests refused, by the broken rule"),
     _counter("parasol_redemptions_total", "state partner", "Discounts held, confirmed, released, reversed"),
+    _counter("parasol_payments_total", "state partner", "Payments under a mandate that the core bank has decided"),
+    _counter("parasol_payment_refunds_total", "state partner", "Refunds of payments that the core bank has decided"),
     _counter("parasol_claims_total", "outcome", "Referral claims decided"),
     _counter("parasol_goals_total", "goal", "Goals reached by referred customers"),
     _gauge("parasol_settlement_accrued_minor", "partner", "Owed to the partner, on no statement yet, minor units"),
