@@ -25,6 +25,6 @@ VOLUME /var/lib/parasol
 EXPOSE 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
+    CMD ["python", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1:8080', timeout=2); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["python", "-m", "gateway.cli"]
 CMD ["serve", "--host", "0.0.0.0", "--port", "8080", "--home", "/var/lib/parasol"]

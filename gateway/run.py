@@ -1,5 +1,6 @@
 """`parasol run`, which is `make run`: a gateway with its own log file, the demonstration on it, then what to open."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def run(premises: Premises, *, demo: Sequence[str], stay: bool) -> int:
     console = Console()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with gateway_running(premises, console) as gateway:
-        status = subprocess.call(demo)  # noqa: S603 - our own command
+        status = subprocess.call(demo, env={**os.environ, "NO_PROXY": premises.host})  # noqa: S603 - our own command
         if stay:
             show_pages(premises, console)
             _wait(gateway, premises)

@@ -6,6 +6,7 @@ is ended by its own pid, and ends by itself should this process be killed.
 
 import asyncio
 import fcntl
+import http.client
 import importlib
 import multiprocessing
 import os
@@ -13,13 +14,12 @@ import signal
 import sys
 import tempfile
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import msgspec
 from granian import Granian
@@ -38,6 +38,7 @@ APPLICATION = "gateway.app:create"
 SOCKET_PATH_LIMIT = 100  # bytes: a Unix socket's address has 108 on Linux, 104 on macOS
 WORKER_STOP_S = 15  # a worker's open requests have that long to end
 READY_POLL_S = 0.1
+READY_TIMEOUT_S = 2.5  # /readyz gives its database two seconds
 
 
 class DatabaseMissing(CannotServe):
@@ -167,11 +168,14 @@ def _announce(address: str, on_ready: Callable[[str], None]) -> None:
 
 def is_ready(address: str) -> bool:
     """Does /readyz say yes?"""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=READY_TIMEOUT_S)  # past any http_proxy
     try:
-        with urllib.request.urlopen(f"{address}/readyz", timeout=2) as answer:  # noqa: S310 - our own http address
-            return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _leave(signum: int, _: object) -> NoReturn:

@@ -69,7 +69,7 @@ def test_the_image_says_whether_it_lives() -> None:
     assert "/healthz" in check
     assert re.search(r"CMD \[.*\]$", check)
     port = of(last_stage(), "EXPOSE")[0]
-    assert f":{port}/" in check
+    assert f":{port}'" in check
     assert f'"{port}"' in of(last_stage(), "CMD")[0]
 
 
