@@ -30,7 +30,7 @@ async def test_parameters_beside_the_pushed_ones_are_ignored(server: Server) -> 
 
 
 async def test_a_request_that_was_not_pushed_is_refused(server: Server) -> None:
-    form = {**server.request(await server.consent(), V), "client_id": "parkco-app"}
+    form = {**server.request(await server.consent(), "v" * 43), "client_id": "parkco-app"}
     assert (await server.http.get("/oauth/authorize", params=form)).status_code == 400
 
 
