@@ -64,7 +64,7 @@ def run_demo(*, url: str, home: Path, replay: Replay | None) -> int:
 
 
 async def _run(url: str, home: Path, replay: Replay | None) -> int:
-    console = Console()
+    console = Console(emoji=False)  # account names have colons
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as http:
         stage = open_stage(http, url=url, home=home)

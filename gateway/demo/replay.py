@@ -21,6 +21,7 @@ from gateway.demo.parking_steps import PARKING, bind_plate, create_mandate, ente
 from gateway.demo.purchases import Purchase
 from gateway.demo.referral_steps import upload_lines
 from gateway.demo.stage import V1, Stage, data, identity_token
+from gateway.money import Money
 
 DEFAULT_SESSIONS, DEFAULT_CUSTOMERS = 2_000, 2_000
 DAY_MS = 86_400_000
@@ -56,9 +57,8 @@ async def replay_days(stage: Stage, replay: Replay, console: Console) -> Rendera
     for name, count in (("parking sessions · 停车", len(stays)), ("purchases · 消费", len(bought))):
         table.add_row(name, f"{count:,}", f"{replay.seconds[name.split(' ')[0]]:.1f}", "")
     table.add_row("calls · 调用", f"{replay.calls:,}", f"{total:.1f}", f"{replay.calls / total:,.0f}")
-    table.add_row(
-        "fees, off · 费用、优惠 (CNY)", f"{replay.fees_minor / 100:,.2f}", f"{replay.off_minor / 100:,.2f}", ""
-    )
+    fees, off = Money(replay.fees_minor, "CNY"), Money(replay.off_minor, "CNY")
+    table.add_row("fees, off · 费用、优惠 (CNY)", fees.text, off.text, "")
     return table
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("gateway", "tests", "bench")
+TOPS = ("gateway", "tests", "bench")
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Module:
     def lines(self) -> int:
         return self.text.count("\n")
 
-    def functions(self) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    def functions(self) -> Iterator[Function]:
         for node in ast.walk(self.tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield node
@@ -35,7 +36,7 @@ class Module:
             if isinstance(node, ast.Call):
                 yield node
 
-    def code_lines(self, function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    def code_lines(self, function: Function) -> int:
         """Lines with code of the function's own: no docstring, no comment, no blank, no function within."""
         body = function.body[1:] if ast.get_docstring(function) else function.body
         if not body:
@@ -66,7 +67,7 @@ def _code_lines(name: str) -> frozenset[int]:
 @cache
 def modules(*tops: str) -> tuple[Module, ...]:
     """The Python files below these folders; of all three when none is named."""
-    paths = sorted(path for top in tops or LAYERS for path in (ROOT / top).rglob("*.py"))
+    paths = sorted(path for top in tops or TOPS for path in (ROOT / top).rglob("*.py"))
     return tuple(_read(path) for path in paths if "__pycache__" not in path.parts)
 
 
