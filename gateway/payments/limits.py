@@ -2,7 +2,8 @@
 
 UK Open Banking 4.0.1, OBDomesticVRPControlParameters. A period begins on a day, at midnight of the bank's zone: on the
 calendar's Monday, 1st, January or July, or counted from the day on which the consent was made. Where a month is too
-short for the consent's day, its last day counts (31 August, 30 September, 31 October).
+short for the consent's day, its last day counts (31 August, 30 September, 31 October). A mandate that begins within a
+calendar's period has that period's limit in proportion to the days that are left, the first one counted.
 """
 
 from calendar import monthrange
@@ -58,7 +59,7 @@ class ControlParameters:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """One period that a payment falls into, and what the period allows in all."""
+    """One period that a payment falls into, and what the period allows this mandate in all."""
 
     limit_no: int
     starts_on: date
@@ -80,7 +81,7 @@ def read_parameters(body: Mapping[str, Any]) -> ControlParameters:
     return ControlParameters(maximum, periods, valid_from, valid_to)
 
 
-def check_payment(parameters: ControlParameters, amount: Money, *, at_ms: int) -> None:
+def check_payment(parameters: ControlParameters, amount: Money, *, consent_made_ms: int, at_ms: int) -> None:
     """All that can be said without knowing earlier payments. Raises ControlParameterBreached."""
     if parameters.valid_from_ms is not None and at_ms < parameters.valid_from_ms:
         raise ControlParameterBreached(
@@ -95,27 +96,35 @@ def check_payment(parameters: ControlParameters, amount: Money, *, at_ms: int) -
         raise ControlParameterBreached(f"The mandate is in {parameters.maximum.currency}", path=where)
     if amount.minor > parameters.maximum.minor:
         raise ControlParameterBreached(f"One payment is at most {parameters.maximum.text}", path=where)
-    for period in parameters.periods:
-        if amount.minor > period.amount.minor:
-            raise period_breached(parameters, period.number)
+    for use in uses(parameters, consent_made_ms=consent_made_ms, at_ms=at_ms):
+        if amount.minor > use.limit_minor:
+            raise period_breached(parameters, use)
 
 
-def period_breached(parameters: ControlParameters, limit_no: int) -> ControlParameterBreached:
+def period_breached(parameters: ControlParameters, use: Use) -> ControlParameterBreached:
     """The refusal that says which period has too little left."""
-    period = parameters.periods[limit_no]
+    period = parameters.periods[use.limit_no]
+    limit = Money(use.limit_minor, period.amount.currency)
     return ControlParameterBreached(
-        f"With this payment the {period.period_type.lower()} would be above {period.amount.text}",
-        path=f"{_WHERE}.PeriodicLimits[{limit_no}].Amount",
+        f"With this payment the {period.period_type.lower()} from {use.starts_on} would be above {limit.text}",
+        path=f"{_WHERE}.PeriodicLimits[{use.limit_no}].Amount",
     )
 
 
 def uses(parameters: ControlParameters, *, consent_made_ms: int, at_ms: int) -> tuple[Use, ...]:
     """The period of each limit that a payment of that moment falls into."""
     made, day = local_day(consent_made_ms, BANK_ZONE), local_day(at_ms, BANK_ZONE)
-    return tuple(
-        Use(period.number, period_start(period, consent_day=made, day=day), period.amount.minor)
-        for period in parameters.periods
-    )
+    return tuple(_use(period, consent_day=made, day=day) for period in parameters.periods)
+
+
+def _use(period: PeriodLimit, *, consent_day: date, day: date) -> Use:
+    """A calendar's period in which the consent was made is not whole: its limit is rounded down, for the customer."""
+    starts_on, whole = period_start(period, consent_day=consent_day, day=day), period.amount.minor
+    if starts_on >= consent_day:
+        return Use(period.number, starts_on, whole)
+    ends_on = _next_start(period, starts_on)
+    limit_minor = whole * (ends_on - consent_day).days // (ends_on - starts_on).days
+    return Use(period.number, starts_on, limit_minor)
 
 
 def period_start(period: PeriodLimit, *, consent_day: date, day: date) -> date:
@@ -129,6 +138,12 @@ def period_start(period: PeriodLimit, *, consent_day: date, day: date) -> date:
     months = (day.year - consent_day.year) * 12 + day.month - consent_day.month
     start = _months_later(consent_day, months // step * step)
     return start if start <= day else _months_later(consent_day, (months // step - 1) * step)
+
+
+def _next_start(period: PeriodLimit, starts_on: date) -> date:
+    """Of a calendar's period."""
+    days = _DAYS.get(period.period_type)
+    return starts_on + timedelta(days) if days else _months_later(starts_on, _MONTHS[period.period_type])
 
 
 def _months_later(day: date, months: int) -> date:

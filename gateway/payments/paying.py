@@ -92,13 +92,11 @@ class Till:
         consent.check_in_force(now_ms)
         check_creditor(consent, order.creditor_account)
         parameters = read_parameters(consent.body)
-        check_payment(parameters, order.amount, at_ms=now_ms)
-        short = await store.take_usage(
-            conn, consent.consent_id, uses(parameters, consent_made_ms=consent.created_ms, at_ms=now_ms),
-            amount_minor=order.amount.minor,
-        )  # fmt: skip
+        check_payment(parameters, order.amount, consent_made_ms=consent.created_ms, at_ms=now_ms)
+        wanted = uses(parameters, consent_made_ms=consent.created_ms, at_ms=now_ms)
+        short = await store.take_usage(conn, consent.consent_id, wanted, amount_minor=order.amount.minor)
         if short is not None:
-            raise period_breached(parameters, short)
+            raise period_breached(parameters, wanted[short])
         return payment, True
 
     async def _add(self, conn: Connection, order: Order, consent: Consent, *, now_ms: int) -> Payment | None:
