@@ -34,11 +34,13 @@ def check_agreed(account: Mapping[str, Any], settlement_account: str, *, path: s
         raise CreditorNotAgreed(path=f"{path}.Identification")
 
 
-def check_same(consent: Consent, payment: Mapping[str, Any]) -> None:
+def check_same(consent: Consent, payment: Mapping[str, Any], *, risk: Mapping[str, Any]) -> None:
     """`payment` is Data as sent. Raises PaymentDiffersFromConsent."""
     parameters = consent.body["ControlParameters"]
     if payment["Initiation"] != consent.body["Initiation"]:
         raise PaymentDiffersFromConsent("Initiation is not as in the consent", path="$.Data.Initiation")
+    if risk != consent.body["Risk"]:
+        raise PaymentDiffersFromConsent("Risk is not as in the consent", path="$.Risk")
     check_creditor(consent, payment["Instruction"]["CreditorAccount"]["Identification"])
     if payment["VRPType"] not in parameters["VRPType"]:
         raise PaymentDiffersFromConsent("The consent does not have this type", path="$.Data.VRPType")
