@@ -2,7 +2,8 @@
 
 Every method may be a network call: none is made inside a transaction of the gateway. Orders carry the id that the
 gateway gave them; the bank acts once per id, whatever is sent twice. An answer may be lost: then nobody knows, and
-`payment_status` is asked, never the order repeated under another id.
+`order_status` is asked, never the order repeated under another id. An order says until when it may be carried out, so
+a bank that does not know it after that moment will never carry it out: the unknown ends (docs/decisions/0005).
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +15,10 @@ from gateway.money import Money
 
 class CoreBankUnavailable(Exception):
     """No answer: the call may or may not have been carried out."""
+
+
+class OrderIdReused(Exception):
+    """The bank has another order under this id: a bug of the gateway, and nothing has moved."""
 
 
 class OrderStatus(StrEnum):
@@ -83,23 +88,25 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class PaymentOrder:
-    """Take `amount` from the customer's account and credit the named account of a partner."""
+    """Take `amount` from the customer's account and credit the named account of a partner, by `valid_until_ms`."""
 
     payment_id: str
     debtor_account_id: str
     creditor_account: str
     amount: Money
     reference: str
-    mcc: str = ""
+    mcc: str
+    valid_until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class RefundOrder:
-    """Give back part of a payment, from the same creditor account."""
+    """Give back part of a payment, from the same creditor account, by `valid_until_ms`."""
 
     refund_id: str
     payment_id: str
     amount: Money
+    valid_until_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +150,13 @@ class CoreBank(Protocol):
 
     async def funds_available(self, account_id: str, amount: Money) -> bool: ...
 
-    async def post_payment(self, order: PaymentOrder) -> OrderOutcome: ...
+    async def post_payment(self, order: PaymentOrder) -> OrderOutcome:
+        """Once per id: the same order again gets the first one's outcome. Raises OrderIdReused for another order."""
+        ...
 
-    async def refund(self, order: RefundOrder) -> OrderOutcome: ...
+    async def refund(self, order: RefundOrder) -> OrderOutcome:
+        """The same; refunds together never exceed their payment."""
+        ...
 
     async def order_status(self, order_id: str) -> OrderOutcome | None:
         """None: the bank knows nothing of such an order."""

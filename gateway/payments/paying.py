@@ -26,8 +26,9 @@ from gateway.payments.mandate import check_creditor
 from gateway.payments.model import Order, Payment
 from gateway.refusal import ForeignResource, StateConflict, UnknownResource
 
-ANSWER_WAIT_S = 20.0  # for the core bank; far below GRACE_MS, so nothing of ours is on its way when that is over
-GRACE_MS = 60_000  # an order that the bank does not know so long after its creation has never arrived
+ANSWER_WAIT_S = 20.0  # for the core bank, on the customer's time
+ORDER_LIFE_MS = 30_000  # an order that reaches the bank later is not carried out any more
+GRACE_MS = 60_000  # so what the bank does not know by now will never be carried out, clocks differing a little
 FIRST_TRY_MS = 2_000  # after which a silent order is asked for; then twice as long, and so on …
 LONGEST_WAIT_MS = 300_000  # … up to this
 DUE_BATCH = 100  # pending orders that one run of the chore asks for
@@ -110,7 +111,7 @@ class Till:
     async def _send(self, payment: Payment, *, now_ms: int) -> Payment:
         order = PaymentOrder(
             payment.payment_id, payment.debtor_account_id, payment.creditor_account, payment.amount,
-            payment.reference, payment.mcc,
+            payment.reference, payment.mcc, payment.created_ms + ORDER_LIFE_MS,
         )  # fmt: skip
         try:
             async with asyncio.timeout(ANSWER_WAIT_S):

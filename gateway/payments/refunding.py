@@ -20,6 +20,7 @@ from gateway.payments.paying import (
     DUE_BATCH,
     FIRST_TRY_MS,
     LONGEST_WAIT_MS,
+    ORDER_LIFE_MS,
     asked,
     check_owner,
 )
@@ -70,9 +71,11 @@ class RefundDesk:
         return len(due)
 
     async def _send(self, refund: Refund, *, now_ms: int) -> Refund:
+        valid_until_ms = refund.created_ms + ORDER_LIFE_MS
+        order = RefundOrder(refund.refund_id, refund.payment_id, refund.amount, valid_until_ms)
         try:
             async with asyncio.timeout(ANSWER_WAIT_S):
-                outcome = await self._bank.refund(RefundOrder(refund.refund_id, refund.payment_id, refund.amount))
+                outcome = await self._bank.refund(order)
         except (CoreBankUnavailable, TimeoutError):
             log.warning("refund_unanswered", payment_id=refund.payment_id, key=refund.refund_id)
             return refund

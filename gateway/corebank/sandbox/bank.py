@@ -16,6 +16,7 @@ from gateway.corebank.port import (
     Customer,
     CustomerEvent,
     CustomerEventKind,
+    OrderIdReused,
     OrderOutcome,
     OrderStatus,
     PaymentOrder,
@@ -76,10 +77,9 @@ class SandboxBank:
 
     async def post_payment(self, order: PaymentOrder) -> OrderOutcome:
         """Once per payment_id: a repeated order gets the first one's outcome. Raises CoreBankUnavailable (a fault)."""
-        return await self._carry_out(
-            Booking(order.payment_id, "payment", None, order.debtor_account_id, order.creditor_account,
-                    order.amount, order.reference, order.mcc)
-        )  # fmt: skip
+        booking = Booking(order.payment_id, "payment", None, order.debtor_account_id, order.creditor_account,
+                          order.amount, order.reference, order.mcc)  # fmt: skip
+        return await self._carry_out(booking, valid_until_ms=order.valid_until_ms)
 
     async def refund(self, order: RefundOrder) -> OrderOutcome:
         """Once per refund_id, together never more than the payment."""
@@ -87,10 +87,9 @@ class SandboxBank:
             payment = await store.order(conn, order.payment_id)
         if payment is None or payment["kind"] != "payment":
             return OrderOutcome(order.refund_id, OrderStatus.REJECTED, "NOOR")
-        return await self._carry_out(
-            Booking(order.refund_id, "refund", order.payment_id, payment["creditor"], payment["debtor"],
-                    order.amount, "refund", "")
-        )  # fmt: skip
+        booking = Booking(order.refund_id, "refund", order.payment_id, payment["creditor"], payment["debtor"],
+                          order.amount, "refund", "")  # fmt: skip
+        return await self._carry_out(booking, valid_until_ms=order.valid_until_ms)
 
     async def order_status(self, order_id: str) -> OrderOutcome | None:
         async with self.database.connection() as conn:
@@ -102,24 +101,39 @@ class SandboxBank:
             rows = await store.customer_events(conn, after=after, limit=limit)
         return tuple(_event(row) for row in rows)
 
-    async def _carry_out(self, booking: Booking) -> OrderOutcome:
+    async def decide(self, order_id: str) -> OrderOutcome | None:
+        """What the bank's back office does with an order that was left pending; None: there is none of that id."""
+        async with self.database.transaction() as conn:
+            booking = await store.lock_pending(conn, order_id)
+            if booking is not None:
+                return await self._conclude(conn, booking, await self._book(conn, booking))
+        return await self.order_status(order_id)
+
+    async def _carry_out(self, booking: Booking, *, valid_until_ms: int) -> OrderOutcome:
         async with self.database.transaction() as conn:
             effect = await store.take_fault(conn)
         if effect == "lose_request":
             raise CoreBankUnavailable("the request was lost on its way")
         async with self.database.transaction() as conn:
-            outcome = await self._decide(conn, booking, effect)
+            outcome = await self._decide(conn, booking, effect=effect, is_late=self.clock() > valid_until_ms)
         if effect == "lose_answer":
             raise CoreBankUnavailable("the answer was lost on its way")
         return outcome
 
-    async def _decide(self, conn: Connection, booking: Booking, effect: str | None) -> OrderOutcome:
+    async def _decide(self, conn: Connection, booking: Booking, *, effect: str | None, is_late: bool) -> OrderOutcome:
         known = await store.claim_order(conn, booking)
         if known is not None:
+            if not booking.is_as_kept(known):
+                raise OrderIdReused(booking.order_id)
             return OrderOutcome(booking.order_id, OrderStatus(known["status"]), known["reason"])
         if effect == "pend":
             return OrderOutcome(booking.order_id, OrderStatus.PENDING)
-        reason = "NARR" if effect == "reject" else await self._book(conn, booking)
+        if is_late:
+            return await self._conclude(conn, booking, "TM01")  # received after the agreed moment
+        return await self._conclude(conn, booking, "NARR" if effect == "reject" else await self._book(conn, booking))
+
+    async def _conclude(self, conn: Connection, booking: Booking, reason: str) -> OrderOutcome:
+        """For good: settled without a reason, rejected with one."""
         status = OrderStatus.REJECTED if reason else OrderStatus.SETTLED
         await store.finish_order(conn, booking.order_id, status=status, reason=reason)
         return OrderOutcome(booking.order_id, status, reason)
@@ -130,6 +144,8 @@ class SandboxBank:
         debtor, creditor = accounts.get(booking.debtor), accounts.get(booking.creditor)
         if debtor is None or creditor is None:
             return "AC01"  # incorrect account number
+        if debtor["account_id"] == creditor["account_id"]:
+            return "AC03"  # invalid creditor account: nobody pays themselves
         if {debtor["currency"], creditor["currency"]} != {booking.amount.currency}:
             return "AM03"  # currency not allowed
         if debtor["balance_minor"] < booking.amount.minor and not debtor["overdraft"]:

@@ -12,6 +12,7 @@ from gateway.money import Money
 _FEED_LOCK = 0x66656564  # advisory lock: "feed"; its writers take turns, so a reader never passes a row by
 _ACCOUNT = """account_id, customer_id, currency, nickname, type_code, scheme, identification, holder, opened_ms,
     balance_minor, overdraft"""
+_ORDER = "kind, payment_id, debtor, creditor, amount_minor, currency, status, reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,12 @@ class Booking:
     amount: Money
     information: str
     mcc: str
+
+    def is_as_kept(self, row: Record) -> bool:
+        """Whether the order that is kept under this id is this one."""
+        kept = (row["kind"], row["payment_id"], row["debtor"], row["creditor"], row["amount_minor"], row["currency"])
+        mine = (self.kind, self.payment_id, self.debtor, self.creditor, self.amount.minor, self.amount.currency)
+        return kept == mine
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +122,7 @@ async def movements(
 
 
 async def order(conn: Connection, order_id: str) -> Record | None:
-    return await conn.fetchrow(
-        "SELECT kind, debtor, creditor, status, reason FROM sandbox_bank.bank_order WHERE order_id = $1", order_id
-    )
+    return await conn.fetchrow(f"SELECT {_ORDER} FROM sandbox_bank.bank_order WHERE order_id = $1", order_id)
 
 
 async def customer_events(conn: Connection, *, after: int, limit: int) -> list[Record]:
@@ -151,6 +156,17 @@ async def claim_order(conn: Connection, booking: Booking) -> Record | None:
         booking.amount.currency,
     )  # fmt: skip
     return None if fresh else await order(conn, booking.order_id)
+
+
+async def lock_pending(conn: Connection, order_id: str) -> Booking | None:
+    """An order that nobody has decided, ours until the transaction ends."""
+    row = await conn.fetchrow(
+        f"SELECT {_ORDER} FROM sandbox_bank.bank_order WHERE order_id = $1 AND status = 'PDNG' FOR UPDATE", order_id
+    )
+    if row is None:
+        return None
+    amount = Money(row["amount_minor"], row["currency"])
+    return Booking(order_id, row["kind"], row["payment_id"], row["debtor"], row["creditor"], amount, order_id, "")
 
 
 async def finish_order(conn: Connection, order_id: str, *, status: OrderStatus, reason: str) -> None:

@@ -10,7 +10,7 @@ from gateway.consents.consent import ConsentNotInForce
 from gateway.database import Database
 from gateway.payments.limits import ControlParameterBreached
 from gateway.payments.mandate import PaymentDiffersFromConsent
-from gateway.payments.paying import GRACE_MS, NEVER_ARRIVED
+from gateway.payments.paying import GRACE_MS, NEVER_ARRIVED, ORDER_LIFE_MS
 from gateway.payments.refunding import RefundExceedsPayment
 from gateway.refusal import ForeignResource, StateConflict, UnknownResource
 from tests.tills import NOW_MS, Takings, open_takings, vrp_body
@@ -177,6 +177,14 @@ async def test_an_order_that_never_arrived_is_rejected_after_its_grace_and_never
     assert (late.status, late.reason) == ("RJCT", NEVER_ARRIVED)
     assert (await takings.used(), await takings.spent(), await takings.booked()) == ([0], 0, 0)
     assert await takings.sql("SELECT 1 FROM sandbox_bank.bank_order") == []
+
+
+async def test_an_order_that_arrives_after_its_life_is_not_carried_out(takings: Takings) -> None:
+    """A process that stood still between writing and sending: nobody waits for that order any more."""
+    mandate = await takings.mandate()
+    late = await takings.collect(mandate.consent_id, 1250, now_ms=NOW_MS - ORDER_LIFE_MS - 1)
+    assert (late.status, late.reason) == ("RJCT", "TM01")
+    assert (await takings.used(), await takings.spent(), await takings.booked()) == ([0], 0, 0)
 
 
 async def test_an_order_that_the_bank_leaves_pending_stays_so_however_long(takings: Takings) -> None:
