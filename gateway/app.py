@@ -26,6 +26,8 @@ from gateway.chores import BackOffice, Chore
 from gateway.clock import now_ms
 from gateway.consents.book import ConsentBook
 from gateway.console.api import OpsApi
+from gateway.console.pages import ConsolePages
+from gateway.console.session import ConsoleSessions
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
@@ -49,6 +51,7 @@ from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import Partner
 from gateway.partners.plate import PlateReader
 from gateway.partners.snapshot import Snapshot, SnapshotKeeper
+from gateway.payments.api import PaymentsApi
 from gateway.payments.collect import MandateCollections
 from gateway.payments.paying import Till
 from gateway.payments.refunding import RefundDesk
@@ -115,7 +118,7 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         foundation.feed.subscribe(operators.refresh)
         limiter = Limiter(settings.home_path / "limits")
         stack.callback(limiter.close)
-        rooms, chores = build_rooms(foundation)
+        rooms, chores = build_rooms(foundation, operators)
         edge = build_edge(foundation, rooms=rooms, operators=operators, limiter=limiter)
         if settings.chores == "inline":
             await stack.enter_async_context(BackOffice(foundation.database, chores).working())
@@ -142,7 +145,7 @@ async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundatio
     return Foundation(settings, database, feed, keyring, snapshots, bank)
 
 
-def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
+def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, Any], tuple[Chore, ...]]:
     """The capabilities, each with what it needs and nothing else; and what they do in the back office."""
     settings, database = base.settings, base.database
     bank, counter = SandboxBank(base.bank, Clock(now_ms)), Counter(base.bank)
@@ -162,6 +165,8 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
     barrier = Barrier(database, discounts=desk, collections=collections)
     counter_of_refunds = RefundCounter(database, discounts=desk, collections=collections)
     backroom = Backroom(database, base.keyring, base.snapshots, settings.home_path, settings.issuer, BANK)
+    sessions = ConsoleSessions(base.keyring, operators, settings.issuer.startswith("https://"))
+    discounts = DiscountsApi(desk, database, base.snapshot, plates, settings.issuer)
     rooms = (
         OAuthApi.build(
             settings,
@@ -174,7 +179,8 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
         SandboxApi(database, bank, counter),
         SandboxBankApi(counter, CURRENCY),
         AccountsApi(database, book, bank, fresh, settings.issuer),
-        DiscountsApi(desk, database, base.snapshot, plates, settings.issuer),
+        discounts,
+        PaymentsApi(database, book, bank, till, settings.issuer),
         ParkingApi(
             database,
             agreements,
@@ -191,6 +197,7 @@ def build_rooms(base: Foundation) -> tuple[dict[type, Any], tuple[Chore, ...]]:
         SettlementApi(database, settings.issuer),
         SettlementOps(database, base.snapshots, settings.sandbox),
         OpsApi(database, base.snapshots),
+        ConsolePages.build(database, snapshots=base.snapshots, sessions=sessions, campaigns=discounts.campaigns),
         PortalApi.load(
             settings.data_path / "openapi", operations=OPERATIONS, issuer=settings.issuer, sandbox=settings.sandbox
         ),

@@ -10,6 +10,7 @@ from gateway.accounts.sandbox_api import SandboxBankApi
 from gateway.accounts.shapes import AccountConsentRequest
 from gateway.call import Answer, Operation, Protocol, TokenKind
 from gateway.console.api import ChangePartnerState, OpsApi
+from gateway.console.pages import ConsolePages
 from gateway.discounts.api import DiscountsApi
 from gateway.discounts.shapes import ConfirmBody, HoldBody, QuoteBody, ReversalBody
 from gateway.health import HealthApi
@@ -17,6 +18,8 @@ from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
 from gateway.parking.api import ParkingApi
 from gateway.parking.shapes import AgreementBody, ChargeBody, EntryBody, ParkingQuoteBody, RefundBody
+from gateway.payments.api import PaymentsApi
+from gateway.payments.shapes import FundsRequest, MandateRequest, PaymentRequest
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.batch import FILE_LIMIT
@@ -92,6 +95,23 @@ DISCOUNTS = in_room(DiscountsApi,
         CLIENT, scope="discounts", body=ReversalBody, idempotent=True, level="A2"),
 )
 
+PAYMENTS = in_room(PaymentsApi,
+    row("domesticVrpConsentsPost", f"POST {PISP}/domestic-vrp-consents", PaymentsApi.create_mandate, OB, CLIENT,
+        scope="payments", body=MandateRequest, idempotent=True, signed=True, level="A2"),
+    row("domesticVrpConsentsGet", f"GET {PISP}/domestic-vrp-consents/{{ConsentId}}", PaymentsApi.get_mandate, OB,
+        CLIENT, scope="payments", signed=True, level="A2"),
+    row("domesticVrpConsentsDelete", f"DELETE {PISP}/domestic-vrp-consents/{{ConsentId}}", PaymentsApi.delete_mandate,
+        OB, CLIENT, scope="payments", signed=True, level="A2"),
+    row("domesticVrpConsentsFundsConfirmation", f"POST {PISP}/domestic-vrp-consents/{{ConsentId}}/funds-confirmation",
+        PaymentsApi.confirm_funds, OB, CUSTOMER, scope="payments", body=FundsRequest, signed=True, level="A2"),
+    row("domesticVrpPost", f"POST {PISP}/domestic-vrps", PaymentsApi.pay, OB, CUSTOMER, scope="payments",
+        body=PaymentRequest, idempotent=True, signed=True, level="A2"),
+    row("domesticVrpGet", f"GET {PISP}/domestic-vrps/{{DomesticVRPId}}", PaymentsApi.get_payment, OB, CLIENT,
+        scope="payments", signed=True, level="A2"),
+    row("domesticVrpPaymentDetailsGet", f"GET {PISP}/domestic-vrps/{{DomesticVRPId}}/payment-details",
+        PaymentsApi.get_payment_details, OB, CLIENT, scope="payments", signed=True, level="A2"),
+)
+
 PARKING = in_room(ParkingApi,
     row("ListParkingLots", f"GET {V1}/parking/lots", ParkingApi.list_parking_lots, OWN, CLIENT, scope="parking"),
     row("CreateVehicleAgreement", f"POST {V1}/parking/vehicle-agreements", ParkingApi.create_vehicle_agreement, OWN,
@@ -108,8 +128,8 @@ PARKING = in_room(ParkingApi,
         scope="parking", body=ChargeBody, idempotent=True, level="A2"),
     row("GetParkingCharge", f"GET {V1}/parking/charges/{{ChargeId}}", ParkingApi.get_parking_charge, OWN, CLIENT,
         scope="parking", level="A2"),
-    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds", ParkingApi.refund_parking_charge, OWN,
-        CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2"),
+    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds",
+        ParkingApi.refund_parking_charge, OWN, CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2"),
 )
 
 REFERRALS = (
@@ -187,11 +207,18 @@ SANDBOX = (
     ),
 )
 
-PAGES = in_room(PortalApi,
-    row("PortalHome",      "GET /portal", PortalApi.home, PAGE, NOBODY, answers="text/html"),
-    row("PortalReference", "GET /portal/reference/{Name}", PortalApi.reference, PAGE, NOBODY, answers="text/html"),
-    row("PortalErrors",    "GET /portal/errors", PortalApi.error_list, PAGE, NOBODY, answers="text/html"),
-    row("ReadContract",    "GET /openapi/{File}", PortalApi.contract, OWN, NOBODY, answers="application/yaml"),
+PAGES = (
+    *in_room(PortalApi,
+        row("PortalHome",      "GET /portal", PortalApi.home, PAGE, NOBODY, answers="text/html"),
+        row("PortalReference", "GET /portal/reference/{Name}", PortalApi.reference, PAGE, NOBODY, answers="text/html"),
+        row("PortalErrors",    "GET /portal/errors", PortalApi.error_list, PAGE, NOBODY, answers="text/html"),
+        row("ReadContract",    "GET /openapi/{File}", PortalApi.contract, OWN, NOBODY, answers="application/yaml"),
+    ),
+    *in_room(ConsolePages,
+        row("ConsoleHome",     "GET /console", ConsolePages.home, PAGE, NOBODY, answers="text/html"),
+        row("ConsoleLogin",    "POST /console/login", ConsolePages.log_in, PAGE, NOBODY, answers="text/html"),
+        row("ConsoleLogout",   "POST /console/logout", ConsolePages.log_out, PAGE, NOBODY, answers="text/html"),
+    ),
 )
 
 HEALTH = in_room(HealthApi,
@@ -202,17 +229,12 @@ HEALTH = in_room(HealthApi,
 # fmt: on
 
 OPERATIONS: tuple[Operation, ...] = (
-    *ACCOUNTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK, *SANDBOX, *PAGES, *HEALTH,
+    *ACCOUNTS, *PAYMENTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK,
+    *SANDBOX, *PAGES, *HEALTH,
 )  # fmt: skip
 
 # What a policy may name: everything a partner calls with a token.
-_COMING = frozenset(  # until the payments room is plugged in
-    (
-        "domesticVrpConsentsPost", "domesticVrpConsentsGet", "domesticVrpConsentsDelete", "domesticVrpPost",
-        "domesticVrpConsentsFundsConfirmation", "domesticVrpGet", "domesticVrpPaymentDetailsGet",
-    )
-)  # fmt: skip
-POLICY_OPERATIONS = _COMING | {op.id for op in OPERATIONS if op.token in (CLIENT, CUSTOMER)}
+POLICY_OPERATIONS = frozenset(op.id for op in OPERATIONS if op.token in (CLIENT, CUSTOMER))
 SCOPES = frozenset(operation.scope for operation in OPERATIONS if operation.scope)
 
 

@@ -1,6 +1,5 @@
 """Account information over HTTP (AISP): consents by the partner, reads under a customer's consent."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from gateway.accounts.shapes import (
     consent_members,
     transaction_members,
 )
+from gateway.base64url import b64url, unb64url
 from gateway.call import Answer, Call
 from gateway.clock import rfc3339, to_ms
 from gateway.consents import store as consents
@@ -219,7 +219,7 @@ def _cursor(text: str | None) -> int:
     if text is None:
         return 0
     try:
-        number = int(urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode("ascii"))
+        number = int(unb64url(text).decode("ascii"))
     except ValueError:
         number = -1
     if not 0 <= number < 2**62:
@@ -228,5 +228,5 @@ def _cursor(text: str | None) -> int:
 
 
 def _page_link(path: str, query: Mapping[str, str], cursor: int) -> str:
-    page = urlsafe_b64encode(str(cursor).encode()).rstrip(b"=").decode()
+    page = b64url(str(cursor).encode())
     return f"{path}?{urlencode({**query, 'page': page})}"

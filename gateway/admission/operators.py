@@ -53,7 +53,10 @@ class OperatorBook:
         key = key.strip(" ")
         if scheme.lower() != "bearer" or not is_whole(key):
             raise OperatorNotAccepted()
-        digest = key_hash(key)
+        return self.of_digest(key_hash(key))
+
+    def of_digest(self, digest: bytes) -> Operator:
+        """Whose key has that hash, while the key opens anything. Raises OperatorNotAccepted."""
         enrolled = self._by_digest.get(digest)
         if enrolled is None or not compare_digest(enrolled.key_sha256, digest):
             raise OperatorNotAccepted()

@@ -126,7 +126,7 @@ async def _explain(stage: Stage, claims: list[dict[str, Any]], rival: list[dict[
             words = [f"{sentence['English']} · {sentence['Chinese']}" for sentence in shown["Trace"]]
             stage.checks.expect("every decided claim has a readable reason", bool(words), claim)
             if len(table.rows) < 12:
-                table.add_row(client.client_id, claim["State"], words[-1] if words else "")
+                table.add_row(client.client_id, claim["State"], words[0] if words else "")
             owners += claim["State"] in ("CONVERTED", "OWNING")
     lost = [claim for claim in (*claims, *rival) if claim["State"] == "LOST"]
     stage.checks.expect("the contested customer is lost by exactly one partner", len(lost) >= 1, len(lost))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.call import Answer, Call, enveloped
 from gateway.clock import local_day, past_moment
@@ -48,16 +49,19 @@ class DiscountsApi:
 
     async def list_campaigns(self, call: Call) -> Answer:
         """The offers of the contract in force today, and how much of each is left."""
-        address = f"{self.public_url}{BASE}/campaigns"
-        contract = self.snapshot().contract_at(call.partner.partner_id, call.now_ms)
+        shown = await self.campaigns(call.partner.partner_id, now_ms=call.now_ms)
+        return enveloped(200, {"Campaign": shown}, address=f"{self.public_url}{BASE}/campaigns")
+
+    async def campaigns(self, partner_id: str, *, now_ms: int) -> list[dict[str, Any]]:
+        """The same figures for the partner and for the bank's console."""
+        contract = self.snapshot().contract_at(partner_id, now_ms)
         if contract is None:
-            return enveloped(200, {"Campaign": []}, address=address)
-        today = local_day(call.now_ms, contract.zone)
+            return []
+        today = local_day(now_ms, contract.zone)
         names = [name for discount in contract.discount for name in campaign_counters(contract, discount, today)]
         async with self.database.connection() as conn:
             states = await store.counter_states(conn, names)
-        shown = [campaign_json(contract, discount, today=today, states=states) for discount in contract.discount]
-        return enveloped(200, {"Campaign": shown}, address=address)
+        return [campaign_json(contract, discount, today=today, states=states) for discount in contract.discount]
 
     async def quote_redemption(self, call: Call) -> Answer:
         """Nothing is reserved; the text `Quote` promises the price for a few minutes."""

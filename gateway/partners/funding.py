@@ -1,7 +1,7 @@
 """Who pays which part of a discount: the split, local to one event, unbiased, and the same forwards and back.
 
-Largest remainder of |amount| · bps; a tie, and only a tie, goes to the smallest SHA-256 of "event_id|party". The sign is
-put back at the end, so split(−x) = −split(x). A capped party's excess over what it had left goes to its overflow.
+Largest remainder of |amount| · bps; a tie, and only a tie, goes to the smallest SHA-256 of "event_id|party". The sign
+is put back at the end, so split(−x) = −split(x). A capped party's excess over what it had left goes to its overflow.
 The settlement engine and the verifier follow docs/settlement-rules.md, each with its own code.
 """
 

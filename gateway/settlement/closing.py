@@ -5,7 +5,6 @@ after the first commit can be done again with the same result, as the day does n
 """
 
 import asyncio
-from base64 import urlsafe_b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +15,7 @@ from typing import Any
 import structlog
 
 from gateway import audit, metrics
+from gateway.base64url import unb64url
 from gateway.database import Connection, Database
 from gateway.events.outbox import close_to_writers
 from gateway.jsonio import decode
@@ -206,5 +206,4 @@ def check_seals(days: Sequence[DayEvents], partner_id: str) -> None:
 
 def header_kid(token: str) -> str:
     """The `kid` of one of our own compact JWS."""
-    head = token.partition(".")[0]
-    return str(decode(urlsafe_b64decode(head + "=" * (-len(head) % 4)), dict[str, Any])["kid"])
+    return str(decode(unb64url(token.partition(".")[0]), dict[str, Any])["kid"])

@@ -1,0 +1,81 @@
+"""The console's pages: partners with apps and keys, campaigns, statements, the audit trail; no scripts."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+from urllib.parse import parse_qs
+
+import jinja2
+
+from gateway import audit
+from gateway.admission.refusals import OperatorNotAccepted
+from gateway.call import Answer, OpenCall, Operator
+from gateway.clock import rfc3339
+from gateway.console.api import partner_members
+from gateway.console.session import ConsoleSessions
+from gateway.database import Database
+from gateway.pages import page_answer, template_environment
+from gateway.partners.snapshot import SnapshotKeeper
+from gateway.settlement import store as statements
+from gateway.settlement.api import statement_members
+from gateway.settlement.ops_api import ALL_STATES
+
+SHOWN = 100  # statements, or rows of the trail, on a page
+_FORM_LIMIT = 4096  # bytes of a login form
+Campaigns = Callable[..., Awaitable[list[dict[str, Any]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolePages:
+    """Reading only: what changes anything is an operation of /admin/v1, with its two people and its audit row."""
+
+    database: Database
+    snapshots: SnapshotKeeper
+    sessions: ConsoleSessions
+    campaigns: Campaigns
+    templates: jinja2.Environment
+
+    @classmethod
+    def build(
+        cls, database: Database, *, snapshots: SnapshotKeeper, sessions: ConsoleSessions, campaigns: Campaigns
+    ) -> "ConsolePages":
+        templates = template_environment(str(files("gateway.console") / "templates"))
+        return cls(database, snapshots, sessions, campaigns, templates)
+
+    async def home(self, call: OpenCall) -> Answer:
+        """The first page; the login form for somebody we don't know."""
+        operator = self.sessions.operator(call)
+        if operator is None:
+            return self._page("login.html", refused=False)
+        snapshot = self.snapshots.current
+        partners = sorted(snapshot.partners.values(), key=lambda partner: partner.partner_id)
+        running = {p.partner_id: await self.campaigns(p.partner_id, now_ms=call.now_ms) for p in partners}
+        async with self.database.connection() as conn:
+            rows = await statements.statements(conn, partner_id=None, states=ALL_STATES, limit=SHOWN)
+            trail = await audit.latest(conn, limit=20, before_seq=None)
+        return self._page(
+            "home.html",
+            operator=operator,
+            generation=snapshot.generation,
+            partners=[partner_members(partner) for partner in partners],
+            campaigns=running,
+            statements=[statement_members(row) for row in rows],
+            trail=[{**row, "at": rfc3339(row["at_ms"])} for row in trail],
+        )
+
+    async def log_in(self, call: OpenCall) -> Answer:
+        """A whole key of somebody active opens a session; everything else is the same no."""
+        form = parse_qs(call.raw_body[:_FORM_LIMIT].decode("ascii", "replace"))
+        try:
+            cookie = self.sessions.open(form.get("key", [""])[0].strip(), now_ms=call.now_ms)
+        except OperatorNotAccepted:
+            return self._page("login.html", status=401, refused=True)
+        return Answer(303, None, (("location", "/console"), cookie))
+
+    async def log_out(self, call: OpenCall) -> Answer:
+        return Answer(303, None, (("location", "/console"), self.sessions.close()))
+
+    def _page(self, name: str, *, status: int = 200, operator: Operator | None = None, **values: Any) -> Answer:
+        html = self.templates.get_template(name).render(operator=operator, **values)
+        return page_answer(html, status=status)
