@@ -13,7 +13,7 @@ from gateway.database import Connection, Database
 from gateway.database.idempotency import IdempotencyKeyReused
 from gateway.discounts import store
 from gateway.discounts.limits import refusal_of
-from gateway.discounts.model import CounterChange, Hold, KeyedRequest, Redemption, RedemptionState
+from gateway.discounts.model import CounterChange, HeldRow, Hold, KeyedRequest, Redemption, RedemptionState
 from gateway.discounts.redemption import Outcome
 from gateway.events import outbox
 from gateway.ledger.store import post
@@ -38,7 +38,7 @@ async def hold_batch(database: Database, holds: Sequence[Hold], *, now_ms: int) 
     waiting = list(enumerate(holds))
     while waiting:
         first: dict[tuple[str, str, str], tuple[int, Hold]] = {}
-        repeated = [entry for entry in waiting if first.setdefault(_key(entry[1].request), entry) is not entry]
+        repeated = [entry for entry in waiting if first.setdefault(_key(entry[1].row), entry) is not entry]
         chosen = list(first.values())
         async with database.connection() as conn:
             decisions = await store.hold_many(conn, [hold for _, hold in chosen], now_ms=now_ms)
@@ -50,20 +50,21 @@ async def hold_batch(database: Database, holds: Sequence[Hold], *, now_ms: int) 
 
 
 def _held(hold: Hold, decision: store.Decision, known: dict[str, Redemption], *, now_ms: int) -> Redemption | Refusal:
+    row = hold.row
     if decision.known_id is not None:
-        if decision.known_hash != hold.request.request_hash:
+        if decision.known_hash != row.request_hash:
             return IdempotencyKeyReused("Send a new idempotency key, or the very same body", path="$")
         return known[decision.known_id]
     if decision.broken is not None:
         return refusal_of(decision.broken)
-    metrics.count("parasol_redemptions_total", state="HELD", partner=hold.request.partner_id)
+    metrics.count("parasol_redemptions_total", state="HELD", partner=row.partner_id)
     takes = dict(zip((take.counter for take in hold.takes), decision.takes, strict=True))
     return Redemption(
-        redemption_id=hold.redemption_id, partner_id=hold.request.partner_id, contract_id=hold.contract_id,
-        contract_version=hold.contract_version, discount_id=hold.discount_id, state=RedemptionState.HELD,
-        currency=hold.currency, order_minor=hold.order_minor, held_minor=hold.held_minor, discount_minor=0,
-        reversed_minor=0, subject_token=hold.subject_token, site_id=hold.site_id, reference=hold.reference,
-        occurred_at_ms=hold.occurred_at_ms, held_at_ms=now_ms, expires_ms=hold.expires_ms, changed_at_ms=now_ms,
+        redemption_id=row.redemption_id, partner_id=row.partner_id, contract_id=row.contract_id,
+        contract_version=row.contract_version, discount_id=row.discount_id, state=RedemptionState.HELD,
+        currency=row.currency, order_minor=row.order_minor, held_minor=row.held_minor, discount_minor=0,
+        reversed_minor=0, subject_token=row.subject_token, site_id=row.site_id, reference=row.reference,
+        occurred_at_ms=row.occurred_at_ms, held_at_ms=now_ms, expires_ms=row.expires_ms, changed_at_ms=now_ms,
         takes=takes, funding=None,
     )  # fmt: skip
 
@@ -148,5 +149,5 @@ def refuse_other_request(request: KeyedRequest, known_hash: bytes) -> None:
         raise IdempotencyKeyReused("Send a new idempotency key, or the very same body", path="$")
 
 
-def _key(request: KeyedRequest) -> tuple[str, str, str]:
+def _key(request: KeyedRequest | HeldRow) -> tuple[str, str, str]:
     return request.partner_id, request.operation, request.key

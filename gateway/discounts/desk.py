@@ -11,7 +11,7 @@ from gateway.discounts import store
 from gateway.discounts.batches import Step, hold_batch, refuse_other_request, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
 from gateway.discounts.limits import takes_of
-from gateway.discounts.model import Hold, KeyedRequest, Redemption
+from gateway.discounts.model import HeldRow, Hold, KeyedRequest, Redemption
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.ids import new_id
 from gateway.money import Money
@@ -71,16 +71,17 @@ class RedemptionDesk:
     ) -> Redemption:
         """Reserve money and counts. Raises the limit that broke; the same key again is the same redemption."""
         contract, discount = self._terms_of(quote)
-        occasion, redemption_id = quote.occasion, new_id("rdm")
+        occasion = quote.occasion
         day = local_day(occasion.occurred_at_ms, contract.zone)
-        hold = Hold(
-            redemption_id, KeyedRequest(quote.partner_id, operation, key, request_hash, redemption_id),
-            contract_id=quote.contract_id, contract_version=quote.contract_version, discount_id=quote.discount_id,
-            currency=quote.currency, order_minor=occasion.order.minor, held_minor=quote.discount_minor,
+        row = HeldRow(
+            new_id("rdm"), quote.partner_id, operation, key, request_hash, contract_id=quote.contract_id,
+            contract_version=quote.contract_version, discount_id=quote.discount_id, currency=quote.currency,
+            order_minor=occasion.order.minor, held_minor=quote.discount_minor,
             subject_token=occasion.subject_token, site_id=occasion.site_id, reference=reference,
             occurred_at_ms=occasion.occurred_at_ms, expires_ms=now_ms + discount.hold_ms,
-            takes=takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day),
         )  # fmt: skip
+        takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
+        hold = Hold(row, takes)
         return await self._holds.submit((hold, now_ms))
 
     async def hold_offer(

@@ -41,11 +41,14 @@ class KeyedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Hold:
-    """A hold that the rules allow, waiting for its counters."""
+class HeldRow:
+    """A hold as it will be written, with the request that asked for it. Its fields are read by `hold_redemptions`."""
 
     redemption_id: str
-    request: KeyedRequest
+    partner_id: str
+    operation: str
+    key: str
+    request_hash: bytes
     contract_id: str
     contract_version: int
     discount_id: str
@@ -57,6 +60,13 @@ class Hold:
     reference: str | None
     occurred_at_ms: int
     expires_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold that the rules allow, waiting for its counters."""
+
+    row: HeldRow
     takes: tuple[Take, ...]
 
 

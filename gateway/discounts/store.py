@@ -28,6 +28,18 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class SteppedRow:
+    """What a step may change in a redemption. Its fields are read by `step_redemptions`."""
+
+    redemption_id: str
+    state: str
+    order_minor: int
+    discount_minor: int
+    reversed_minor: int
+    funding: Funding | None
+
+
+@dataclass(frozen=True, slots=True)
 class CounterState:
     """One counter as it stands."""
 
@@ -49,7 +61,7 @@ async def hold_many(conn: Connection, holds: Sequence[Hold], *, now_ms: int) -> 
         [row for row, _ in needs], [take.counter for _, take in needs], [place[take.counter] for _, take in needs],
         [take.amount for _, take in needs],
         [take.cap for _, take in needs], [take.soft for _, take in needs],
-        encode(holds).decode(),
+        encode([hold.row for hold in holds]).decode(),
     )  # fmt: skip
     return [
         Decision(needs[row["broken"] - 1][1] if row["broken"] else None, row["known_id"], row["known_hash"],
@@ -72,7 +84,7 @@ async def load_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str
 async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
     """The redemptions by id, ours until the transaction ends; locked in the order of their ids."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM redemption WHERE redemption_id = ANY ($1) ORDER BY redemption_id FOR UPDATE",
+        f"SELECT {_COLUMNS} FROM lock_redemptions($1)",
         list(redemption_ids),
     )
     return {row["redemption_id"]: _redemption(row) for row in rows}
@@ -81,11 +93,8 @@ async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str
 async def known_requests(conn: Connection, requests: Sequence[KeyedRequest]) -> dict[tuple[str, str, str], bytes]:
     """The request hashes of the keys that were used before, by (partner, operation, key)."""
     rows = await conn.fetch(
-        """SELECT i.partner_id, i.operation, i.key, i.request_hash
-           FROM unnest($1::text[], $2::text[], $3::text[]) AS k (partner_id, operation, key)
-           JOIN idempotency i USING (partner_id, operation, key)""",
-        [r.partner_id for r in requests], [r.operation for r in requests], [r.key for r in requests],
-    )  # fmt: skip
+        "SELECT partner_id, operation, key, request_hash FROM known_requests($1)", encode(requests).decode()
+    )
     return {(row["partner_id"], row["operation"], row["key"]): row["request_hash"] for row in rows}
 
 
@@ -113,7 +122,7 @@ async def write_steps(
         now_ms, names,
         [counters[name].taken for name in names], [counters[name].used for name in names],
         [counters[name].reversed for name in names],
-        encode(redemptions).decode(), encode(requests).decode(),
+        encode([_stepped(redemption) for redemption in redemptions]).decode(), encode(requests).decode(),
     )  # fmt: skip
 
 
@@ -131,6 +140,13 @@ async def counter_states(conn: Connection, names: Sequence[str]) -> dict[str, Co
     """The counters that exist; one that nobody took from yet does not."""
     rows = await conn.fetch("SELECT name, cap, taken, used, reversed FROM counter WHERE name = ANY ($1)", list(names))
     return {row["name"]: CounterState(row["cap"], row["taken"], row["used"], row["reversed"]) for row in rows}
+
+
+def _stepped(redemption: Redemption) -> SteppedRow:
+    return SteppedRow(
+        redemption.redemption_id, redemption.state, redemption.order_minor, redemption.discount_minor,
+        redemption.reversed_minor, redemption.funding,
+    )  # fmt: skip
 
 
 def _redemption(row: Record) -> Redemption:

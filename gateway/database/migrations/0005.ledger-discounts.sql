@@ -83,6 +83,9 @@ CREATE TABLE redemption (
 ) WITH (fillfactor = 80);
 CREATE INDEX redemption_expiring ON redemption (expires_ms) WHERE state = 'HELD';
 
+-- The functions below join a batch to tables that grow. Their plans must be index look-ups from the first day on, whatever
+-- the statistics say (a hash join would read a whole table for each batch), so they forbid everything else.
+
 -- Decides a batch of holds, row by row in order. Everything a row needs is taken, or nothing; a soft need takes what is
 -- left. Returns for each row what it took; or the need that broke it, or the redemption its key stands for already.
 -- Locks: counters in the order of their names (so `names` comes sorted), then the keys, then the rows. See ADR 0006.
@@ -90,9 +93,10 @@ CREATE FUNCTION hold_redemptions(
     now_ms bigint,
     names text[], caps bigint[],
     need_row int[], need_name text[], need_counter int[], need_take bigint[], need_cap bigint[], need_soft boolean[],
-    holds json                                -- the dataclass Hold of discounts/model.py, one a row
+    holds json                                -- the dataclass HeldRow of discounts/model.py, one a row
 ) RETURNS TABLE (place int, broken int, known_id text, known_hash bytea, takes bigint[])
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 DECLARE
     taken_now    bigint[];
     known_ids    text[];
@@ -112,9 +116,9 @@ BEGIN
         FROM (SELECT c.name, c.taken FROM counter c WHERE c.name = ANY (names) ORDER BY c.name FOR UPDATE) l;
     SELECT array_agg(i.resource_id ORDER BY k.place), array_agg(i.request_hash ORDER BY k.place)
         INTO known_ids, known_hashes
-        FROM ROWS FROM (json_to_recordset(holds) AS (request json)) WITH ORDINALITY AS k (request, place)
-        LEFT JOIN idempotency i ON i.partner_id = k.request->>'partner_id' AND i.operation = k.request->>'operation'
-            AND i.key = k.request->>'key';
+        FROM ROWS FROM (json_to_recordset(holds) AS (partner_id text, operation text, key text)) WITH ORDINALITY
+             AS k (partner_id, operation, key, place)
+        LEFT JOIN idempotency i ON i.partner_id = k.partner_id AND i.operation = k.operation AND i.key = k.key;
 
     FOR this_row IN 1 .. cardinality(broke) LOOP
         first_need := need;
@@ -141,28 +145,49 @@ BEGIN
         FROM (SELECT u.name, u.taken, u.cap + greatest(u.taken - u.cap, 0) FROM unnest(names, taken_now, caps)
               AS u (name, taken, cap)) AS n (name, taken, cap)
         WHERE c.name = n.name AND (c.taken <> n.taken OR c.cap IS DISTINCT FROM n.cap);
-    INSERT INTO redemption (redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency,
-            order_minor, held_minor, subject_token, site_id, reference, occurred_at_ms, held_at_ms, expires_ms,
-            changed_at_ms, counter_names, counter_takes)
-        SELECT h.redemption_id, h.request->>'partner_id', h.contract_id, h.contract_version, h.discount_id, 'HELD',
-               h.currency, h.order_minor, h.held_minor, h.subject_token, h.site_id, h.reference, h.occurred_at_ms,
-               now_ms, h.expires_ms, now_ms, need_name[first_needs[h.place]:last_needs[h.place]],
-               took[first_needs[h.place]:last_needs[h.place]]
-        FROM ROWS FROM (json_to_recordset(holds) AS (redemption_id text, request json, contract_id text,
-                 contract_version int, discount_id text, currency text, order_minor bigint, held_minor bigint,
-                 subject_token text, site_id text, reference text, occurred_at_ms bigint, expires_ms bigint)
-             ) WITH ORDINALITY AS h (redemption_id, request, contract_id, contract_version, discount_id, currency,
-                 order_minor, held_minor, subject_token, site_id, reference, occurred_at_ms, expires_ms, place)
-        WHERE broke[h.place] IS NULL AND known_ids[h.place] IS NULL;
+    WITH granted AS MATERIALIZED (
+        SELECT h.* FROM ROWS FROM (json_to_recordset(holds) AS (redemption_id text, partner_id text, operation text,
+                key text, request_hash text, contract_id text, contract_version int, discount_id text, currency text,
+                order_minor bigint, held_minor bigint, subject_token text, site_id text, reference text,
+                occurred_at_ms bigint, expires_ms bigint)) WITH ORDINALITY
+             AS h (redemption_id, partner_id, operation, key, request_hash, contract_id, contract_version, discount_id,
+                currency, order_minor, held_minor, subject_token, site_id, reference, occurred_at_ms, expires_ms, place)
+        WHERE broke[h.place] IS NULL AND known_ids[h.place] IS NULL),
+    written AS (
+        INSERT INTO redemption (redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency,
+                order_minor, held_minor, subject_token, site_id, reference, occurred_at_ms, held_at_ms, expires_ms,
+                changed_at_ms, counter_names, counter_takes)
+            SELECT g.redemption_id, g.partner_id, g.contract_id, g.contract_version, g.discount_id, 'HELD', g.currency,
+                   g.order_minor, g.held_minor, g.subject_token, g.site_id, g.reference, g.occurred_at_ms, now_ms,
+                   g.expires_ms, now_ms, need_name[first_needs[g.place]:last_needs[g.place]],
+                   took[first_needs[g.place]:last_needs[g.place]]
+            FROM granted g)
     INSERT INTO idempotency (partner_id, operation, key, request_hash, resource_id, created_at_ms)
-        SELECT h.request->>'partner_id', h.request->>'operation', h.request->>'key',
-               decode(h.request->>'request_hash', 'base64'), h.redemption_id, now_ms
-        FROM ROWS FROM (json_to_recordset(holds) AS (redemption_id text, request json)) WITH ORDINALITY
-             AS h (redemption_id, request, place)
-        WHERE broke[h.place] IS NULL AND known_ids[h.place] IS NULL;
+        SELECT g.partner_id, g.operation, g.key, decode(g.request_hash, 'base64'), g.redemption_id, now_ms
+        FROM granted g;
     RETURN QUERY SELECT r.place::int, r.broke_at, r.known, r.hash, took[first_needs[r.place]:last_needs[r.place]]
         FROM unnest(broke, known_ids, known_hashes) WITH ORDINALITY AS r (broke_at, known, hash, place)
         ORDER BY r.place;
+END $$;
+
+-- Locks the redemptions of a batch, in the order of their ids.
+CREATE FUNCTION lock_redemptions(ids text[]) RETURNS SETOF redemption
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY SELECT r.* FROM redemption r WHERE r.redemption_id = ANY (ids) ORDER BY r.redemption_id FOR UPDATE;
+END $$;
+
+-- The keys of a batch that stand for a request already (KeyedRequest of discounts/model.py). Called after the locks, so
+-- that it sees what another worker has just committed under them.
+CREATE FUNCTION known_requests(requests json)
+RETURNS TABLE (partner_id text, operation text, key text, request_hash bytea, resource_id text)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY SELECT i.partner_id, i.operation, i.key, i.request_hash, i.resource_id
+        FROM json_to_recordset(requests) AS k (partner_id text, operation text, key text)
+        JOIN idempotency i ON i.partner_id = k.partner_id AND i.operation = k.operation AND i.key = k.key;
 END $$;
 
 -- Writes a batch of steps that the rule has taken on redemptions locked by the caller (confirm, release, expire,
@@ -170,10 +195,11 @@ END $$;
 CREATE FUNCTION step_redemptions(
     now_ms bigint,
     names text[], taken_more bigint[], used_more bigint[], reversed_more bigint[],
-    redemptions json,                         -- the dataclass Redemption of discounts/model.py
+    redemptions json,                         -- the dataclass SteppedRow of discounts/store.py
     requests json                             -- KeyedRequest and the redemption it stands for
 ) RETURNS void
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
     INSERT INTO counter AS c (name) SELECT n.name FROM unnest(names) AS n (name) ON CONFLICT DO NOTHING; -- uncapped funders
     PERFORM FROM counter c WHERE c.name = ANY (names) ORDER BY c.name FOR UPDATE;
