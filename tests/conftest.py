@@ -21,6 +21,7 @@ from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient, Token
 from gateway.provision import provision
 from gateway.settings import Settings
+from tests.contract.obuk import check_open_banking
 
 ROOT = Path(__file__).parent.parent
 ISSUER = "http://gateway.test"
@@ -84,6 +85,25 @@ CONSENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
                 ]
             },
             "Risk": {},
+        },
+    ),
+    "payments": (
+        "domestic-vrp-consent",
+        "/open-banking/v4.0/pisp/domestic-vrp-consents",
+        {
+            "Data": {
+                "ControlParameters": {
+                    "VRPType": ["UK.OBIE.VRPType.Other"],
+                    "PSUAuthenticationMethods": ["UK.OBIE.SCANotRequired"],
+                    "MaximumIndividualAmount": {"Amount": "200.00", "Currency": "CNY"},
+                    "PeriodicLimits": [
+                        {"PeriodType": "Day", "PeriodAlignment": "Calendar", "Amount": "300.00", "Currency": "CNY"},
+                        {"PeriodType": "Year", "PeriodAlignment": "Consent", "Amount": "9000.00", "Currency": "CNY"},
+                    ],
+                },
+                "Initiation": {},
+            },
+            "Risk": {"PaymentContextCode": "BillingGoodsAndServicesInArrears"},
         },
     ),
 }  # fmt: skip
@@ -157,7 +177,8 @@ async def database_of_its_own(server_url: str, template: str) -> AsyncIterator[s
 async def open_world(home: Path, database_url: str) -> AsyncIterator[World]:
     async with open_house(settings_for(home, database_url)) as house:
         transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
-        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+        hooks = {"response": [check_open_banking]}  # every answer of an Open Banking path is held to the standard
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER, event_hooks=hooks) as http:
             yield World(house, http, home, database_url)
 
 
