@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from gateway import metrics
 from gateway.clock import local_day
 from gateway.database import Database
 from gateway.database.gather import Gatherer
@@ -155,6 +156,15 @@ class RedemptionDesk:
         steps = [Step(partner_id, redemption_id, None, now_ms, rule) for redemption_id, partner_id in due]
         answers = await step_batch(self._database, steps, terms=self._contract_of)
         return sum(isinstance(answer, Redemption) for answer in answers)
+
+    async def report_budgets_due(self, now_ms: int) -> int:
+        """Chore: show what each campaign has used; returns how many there are."""
+        async with self._database.connection() as conn:
+            used = await store.budgets_used(conn)
+        for name, minor in used.items():
+            _, contract_id, discount_id = name.split("|")
+            metrics.gauge("parasol_budget_used_minor", minor, campaign=f"{contract_id}/{discount_id}")
+        return len(used)
 
     # --- terms -------------------------------------------------------------------------------------------------------
     def _terms_at(self, partner_id: str, discount_id: str, occurred_ms: int) -> tuple[Contract, Discount]:

@@ -142,6 +142,12 @@ async def counter_states(conn: Connection, names: Sequence[str]) -> dict[str, Co
     return {row["name"]: CounterState(row["cap"], row["taken"], row["used"], row["reversed"]) for row in rows}
 
 
+async def budgets_used(conn: Connection) -> dict[str, int]:
+    """What each campaign's budget has used, by counter; `}` is the character after `|`."""
+    rows = await conn.fetch("SELECT name, used FROM counter WHERE name >= 'budget|' AND name < 'budget}'")
+    return {row["name"]: row["used"] for row in rows}
+
+
 def _stepped(redemption: Redemption) -> SteppedRow:
     return SteppedRow(
         redemption.redemption_id, redemption.state, redemption.order_minor, redemption.discount_minor,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway import metrics
 from gateway.database import Database
 from gateway.database.idempotency import IdempotencyKeyReused
 from gateway.discounts import redemption as rules
@@ -133,6 +134,15 @@ async def test_the_terms_are_those_of_the_customers_moment(database: Database) -
     assert (await hold(desk, 1200)).contract_version == 2
     with pytest.raises(UnknownOffer):
         await hold(desk, 1200, occurred_at_ms=NOW_MS - 400 * DAY_MS)
+
+
+async def test_the_metrics_page_shows_what_a_campaign_has_used(database: Database) -> None:
+    desk = desk_with(database, limited(budget_minor=5000))
+    await confirm(desk, await hold(desk, 1200))
+    await hold(desk, 1200)
+    assert await desk.report_budgets_due(NOW_MS) == 1
+    page = (await metrics.page()).decode()
+    assert 'parasol_budget_used_minor{campaign="parkco-2026/first-park"} 1199.0' in page
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
