@@ -40,19 +40,29 @@ class FreshBalances:
         asking = self._asking.get(account_id)
         if asking is None:
             asking = self._asking[account_id] = asyncio.create_task(self._read(account_id, now_ms))
-            asking.add_done_callback(lambda _: self._asking.pop(account_id, None))
-        return await asyncio.shield(asking)
+        return await asyncio.shield(asking)  # one asker that hangs up does not take the answer from the others
 
     def drop(self, account_id: str) -> None:
-        """This worker has just moved money of the account."""
+        """This worker has just moved money of the account: a question on its way may have the old answer, too."""
         self._known.pop(account_id, None)
+        self._asking.pop(account_id, None)
 
     async def _read(self, account_id: str, now_ms: int) -> Fresh | None:
-        balance = await self._ask(account_id)
+        try:
+            balance = await self._ask(account_id)
+        finally:
+            is_current = self._asking.get(account_id) is asyncio.current_task()
+            if is_current:
+                del self._asking[account_id]
         if balance is None:
             return None
         fresh = Fresh(balance, self._render(balance), now_ms + MAX_AGE_MS)
+        if is_current:
+            self._remember(account_id, fresh)
+        return fresh
+
+    def _remember(self, account_id: str, fresh: Fresh) -> None:
+        self._known.pop(account_id, None)  # so the oldest stands first
         if len(self._known) >= REMEMBERED:
             del self._known[next(iter(self._known))]
         self._known[account_id] = fresh
-        return fresh

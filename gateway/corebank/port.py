@@ -11,10 +11,15 @@ from enum import StrEnum
 from typing import Protocol
 
 from gateway.money import Money
+from gateway.refusal import Refusal
 
 
-class CoreBankUnavailable(Exception):
-    """No answer: the call may or may not have been carried out."""
+class CoreBankUnavailable(Refusal):
+    """No answer: the call may or may not have been carried out. Those who move money catch it and ask later."""
+
+    status, ob_status = 503, 500  # the standard's files know no 503
+    code, ob_code, outcome = "core_bank_unavailable", "U000", "bank_error"
+    title = "The bank's own systems do not answer; try again in a moment"
 
 
 class OrderIdReused(Exception):

@@ -113,11 +113,11 @@ class SandboxBank:
         async with self.database.transaction() as conn:
             effect = await store.take_fault(conn)
         if effect == "lose_request":
-            raise CoreBankUnavailable("the request was lost on its way")
+            raise CoreBankUnavailable  # on the way here
         async with self.database.transaction() as conn:
             outcome = await self._decide(conn, booking, effect=effect, is_late=self.clock() > valid_until_ms)
         if effect == "lose_answer":
-            raise CoreBankUnavailable("the answer was lost on its way")
+            raise CoreBankUnavailable  # on the way back
         return outcome
 
     async def _decide(self, conn: Connection, booking: Booking, *, effect: str | None, is_late: bool) -> OrderOutcome:
