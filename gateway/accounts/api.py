@@ -80,6 +80,7 @@ class AccountsApi:
         """Ends the consent and every token under it; afterwards it is no more (GET: 400)."""
         async with self.database.transaction() as conn:
             found = await self._own_consent(conn, call)
+            found.check_can_be_asked(call.now_ms)  # what is over already has no end to come
             await consents.revoke(
                 conn, found.consent_id, partner_id=call.partner.partner_id, actor=call.app.client_id,
                 now_ms=call.now_ms,
