@@ -66,8 +66,7 @@ class RefundDesk:
             due = await store.take_due_refunds(
                 conn, now_ms=now_ms, first_wait_ms=FIRST_TRY_MS, longest_wait_ms=LONGEST_WAIT_MS, limit=DUE_BATCH
             )
-        for refund in due:
-            await self.ask(refund, now_ms=now_ms)
+        await asyncio.gather(*(self.ask(refund, now_ms=now_ms) for refund in due))
         return len(due)
 
     async def _send(self, refund: Refund, *, now_ms: int) -> Refund:

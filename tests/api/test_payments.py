@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 
 from gateway.clock import now_ms, rfc3339
+from gateway.ids import new_id
+from gateway.money import Money
+from gateway.payments.api import PaymentsApi
+from gateway.payments.model import Order
 from tests.api.vrp_calls import (
     CREDITOR,
     MANDATES,
@@ -150,3 +154,19 @@ async def test_funds_are_confirmed_for_the_tokens_own_mandate_only(world: World)
         path, body = f"{MANDATES}/{path_id}/funds-confirmation", {"Data": {**question, "ConsentId": body_id}}
         answer = await world.client("parkco").call("POST", path, token=token, body=body, sign="jws")
         refused(answer, status=status, code=code)
+
+
+@pytest.mark.parametrize("initiation", [{}, {"CreditorAccount": CREDITOR}])
+async def test_what_a_capability_collected_reads_as_a_payment_too(world: World, initiation: dict[str, Any]) -> None:
+    consent_id, _ = await given(world, mandate_body(**initiation))
+    order = Order(
+        new_id("pay"), "parkco", consent_id, Money(800, "CNY"), "parkco-settlement", reference="ses_1", mcc="",
+        request=None, claim=None,
+    )  # fmt: skip
+    await world.house.rooms[PaymentsApi].till.pay(order, now_ms=now_ms())
+    found = await read(world, f"{PAYMENTS}/{order.payment_id}")
+    assert found.status_code == 200, found.text
+    data = found.json()["Data"]
+    assert (data["Status"], data["Initiation"], data["ConsentId"]) == ("ACSC", initiation, consent_id)
+    assert data["Instruction"]["InstructedAmount"] == {"Amount": "8.00", "Currency": "CNY"}
+    assert data["Instruction"]["CreditorAccount"]["Identification"] == "parkco-settlement"
