@@ -246,7 +246,7 @@ class _Reading:
             found.tell(f"lines: after line {found.line_count} there are {missing}")
 
     def _other_line(self, line: Any, expected: str | None) -> int:
-        """Tells how a line differs; returns by how many the expected ones move on. Raises Refused once order is lost."""
+        """Tells how a line differs, and returns by how many expected ones to move on. Raises Refused if order is lost."""
         number = self.found.line_count
         members(line, "amount_minor contract contract_version event_id kind term", of=f"line {number}")
         if line["event_id"] in self.spoiled:
