@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from gateway.corebank.port import masked
 from gateway.refusal import Refusal
 
 CODES = frozenset(
@@ -56,11 +57,6 @@ def require(permissions: Collection[str], *codes: str) -> None:
 def sides(permissions: Collection[str]) -> tuple[bool, bool]:
     """(credits, debits) that may be seen."""
     return "ReadTransactionsCredits" in permissions, "ReadTransactionsDebits" in permissions
-
-
-def masked(number: str) -> str:
-    """C2 data: `622202******1234`."""
-    return number if len(number) < 11 else f"{number[:6]}{'*' * 6}{number[-4:]}"
 
 
 def shown_number(scheme: str, number: str, permissions: Collection[str]) -> str:

@@ -138,6 +138,11 @@ class CustomerEvent:
     scan_ticket: str | None = field(default=None, repr=False)
 
 
+def masked(number: str) -> str:
+    """How an account's number is shown to those who may not know it (C2): `622202******1234`."""
+    return number if len(number) < 11 else f"{number[:6]}{'*' * 6}{number[-4:]}"
+
+
 class CoreBank(Protocol):
     """All methods may raise CoreBankUnavailable."""
 

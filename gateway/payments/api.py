@@ -7,7 +7,7 @@ from gateway.clock import rfc3339
 from gateway.consents import store as consents
 from gateway.consents.book import ConsentBook
 from gateway.consents.consent import Consent, ConsentKind, ConsentStatus
-from gateway.corebank.port import CoreBank, CoreBankUnavailable
+from gateway.corebank.port import Account, CoreBank
 from gateway.database import Connection, Database
 from gateway.database.idempotency import claim
 from gateway.ids import new_id
@@ -46,14 +46,6 @@ class MandateOver(Refusal):
     title = "ValidToDateTime lies in the past"
 
 
-class FundsUnknown(Refusal):
-    """The bank's own systems do not say."""
-
-    status, code, ob_code, outcome = 503, "funds_unknown", "U000", "bank_error"
-    ob_status = 500
-    title = "The bank's systems do not answer; try again in a moment"
-
-
 @dataclass(frozen=True, slots=True)
 class PaymentsApi:
     """domesticVrpConsents* and domesticVrp*."""
@@ -78,20 +70,20 @@ class PaymentsApi:
             known = await self._claim(conn, call, consent_id)
             if known is not None:
                 made = await consents.load(conn, known, partner_id=call.partner.partner_id)
-                return self._mandate_answer(201, made, now_ms=call.now_ms)
-            if parameters.valid_to_ms is not None and parameters.valid_to_ms <= call.now_ms:
-                raise MandateOver(path="$.Data.ControlParameters.ValidToDateTime")
-            made = await consents.create(
-                conn, partner_id=call.partner.partner_id, client_id=call.app.client_id,
-                kind=ConsentKind.DOMESTIC_VRP, body=body, expires_ms=parameters.valid_to_ms, now_ms=call.now_ms,
-                consent_id=consent_id,
-            )  # fmt: skip
-        return self._mandate_answer(201, made, now_ms=call.now_ms)
+            else:
+                if parameters.valid_to_ms is not None and parameters.valid_to_ms <= call.now_ms:
+                    raise MandateOver(path="$.Data.ControlParameters.ValidToDateTime")
+                made = await consents.create(
+                    conn, partner_id=call.partner.partner_id, client_id=call.app.client_id,
+                    kind=ConsentKind.DOMESTIC_VRP, body=body, expires_ms=parameters.valid_to_ms, now_ms=call.now_ms,
+                    consent_id=consent_id,
+                )  # fmt: skip
+        return await self._mandate_answer(201, made, now_ms=call.now_ms)
 
     async def get_mandate(self, call: Call) -> Answer:
         async with self.database.connection() as conn:
             found = await _own_mandate(conn, call)
-        return self._mandate_answer(200, found, now_ms=call.now_ms)
+        return await self._mandate_answer(200, found, now_ms=call.now_ms)
 
     async def delete_mandate(self, call: Call) -> Answer:
         """Ends the mandate and every token under it; afterwards it is no more (GET: 400)."""
@@ -115,10 +107,7 @@ class PaymentsApi:
         consent = await self._given(call)
         consent.check_in_force(call.now_ms)
         amount = _money(question.instructed_amount, "$.Data.InstructedAmount")
-        try:
-            available = await self.bank.funds_available(consent.account_ids[0], amount)
-        except CoreBankUnavailable:
-            raise FundsUnknown from None
+        available = await self.bank.funds_available(consent.account_ids[0], amount)
         result = {
             "FundsAvailableDateTime": rfc3339(call.now_ms),
             "FundsAvailable": "Available" if available else "NotAvailable",
@@ -177,10 +166,17 @@ class PaymentsApi:
         )  # fmt: skip
 
     # --- answers ------------------------------------------------------------------------------------------------
-    def _mandate_answer(self, status: int, consent: Consent, *, now_ms: int) -> Answer:
+    async def _mandate_answer(self, status: int, consent: Consent, *, now_ms: int) -> Answer:
         links = {"Self": f"{self.issuer}{BASE}/domestic-vrp-consents/{consent.consent_id}"}
-        data = mandate_json(consent, now_ms=now_ms)
+        data = mandate_json(consent, debtor=await self._debtor(consent), now_ms=now_ms)
         return Answer(status, {"Data": data, "Risk": consent.body["Risk"], "Links": links, "Meta": {}})
+
+    async def _debtor(self, consent: Consent) -> Account | None:
+        """The account that the customer has chosen; None while nobody has."""
+        if consent.customer_id is None or not consent.account_ids:
+            return None
+        accounts = await self.bank.accounts(consent.customer_id)
+        return next((account for account in accounts if account.account_id == consent.account_ids[0]), None)
 
     async def _payment_answer(self, status: int, payment: Payment, call: Call) -> Answer:
         sent = payment.request

@@ -15,6 +15,7 @@ Text350 = Annotated[str, Meta(min_length=1, max_length=350)]
 Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
 Decimal = Annotated[str, Meta(pattern=r"^\d{1,13}(\.\d{1,5})?$")]
 Moment = Annotated[datetime, Meta(tz=True)]
+MaskedPlate = Annotated[str, Meta(pattern=r"^[A-Z0-9一-鿿]{1,2}\*{2,8}[A-Z0-9一-鿿]{0,2}$")]
 
 
 class Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="pascal"):
@@ -127,6 +128,12 @@ class Remittance(Part, frozen=True):
 
     structured: list[StructuredRemittance] | None = None
     unstructured: list[Text140] | None = None
+
+
+class Supplement(Part, frozen=True):
+    """SupplementaryData: all that we can process of it, as the standard has us refuse the rest. Whole plates are C2."""
+
+    plate: MaskedPlate | None = None
 
 
 class Authority(Part, frozen=True):

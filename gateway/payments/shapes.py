@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from gateway.clock import rfc3339
 from gateway.consents.consent import Consent
-from gateway.corebank.port import OrderStatus
+from gateway.corebank.port import Account, OrderStatus, masked
 from gateway.payments.initiation import (
     Amount,
     CreditorAccount,
@@ -18,6 +18,7 @@ from gateway.payments.initiation import (
     PostalAddress,
     Remittance,
     Risk,
+    Supplement,
     Text35,
     UltimateParty,
 )
@@ -58,7 +59,7 @@ class ControlParameters(Part, frozen=True):
     valid_from_date_time: Moment | None = None
     valid_to_date_time: Moment | None = None
     psu_interaction_types: list[Interaction] | None = msgspec.field(name="PSUInteractionTypes", default=None)
-    supplementary_data: dict[str, Any] | None = None
+    supplementary_data: Supplement | None = None
 
 
 class MandateData(Part, frozen=True):
@@ -101,7 +102,7 @@ class Instruction(Part, frozen=True):
     local_instrument: Code | None = None
     creditor_postal_address: PostalAddress | None = None
     ultimate_creditor: UltimateParty | None = None
-    supplementary_data: dict[str, Any] | None = None
+    supplementary_data: Supplement | None = None
 
 
 class PaymentData(Part, frozen=True):
@@ -129,15 +130,22 @@ def members(part: Part) -> dict[str, Any]:
 
 
 # --- out ---------------------------------------------------------------------------------------------------------
-def mandate_json(consent: Consent, *, now_ms: int) -> dict[str, Any]:
-    """OBDomesticVRPConsentResponse.Data; its Risk is kept beside the rest of what was asked for."""
-    return {
+def mandate_json(consent: Consent, *, debtor: Account | None, now_ms: int) -> dict[str, Any]:
+    """OBDomesticVRPConsentResponse.Data; its Risk is kept beside the rest of what was asked for.
+
+    `debtor` is the account that the customer has chosen: its number (C2) is masked, unless the partner named it itself.
+    """
+    shown = {
         "ConsentId": consent.consent_id,
         "CreationDateTime": rfc3339(consent.created_ms),
         "Status": consent.status_at(now_ms).value,
         "StatusUpdateDateTime": rfc3339(consent.changed_ms),
         **{name: value for name, value in consent.body.items() if name != "Risk"},
     }
+    if debtor is not None:
+        chosen = {"SchemeName": debtor.scheme, "Identification": masked(debtor.identification)}
+        shown["DebtorAccount"] = consent.body["Initiation"].get("DebtorAccount", chosen)
+    return shown
 
 
 def payment_json(payment: Payment, sent: dict[str, Any]) -> dict[str, Any]:

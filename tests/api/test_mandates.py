@@ -39,10 +39,16 @@ async def test_a_mandate_awaits_its_customer_and_reads_as_it_was_asked_for(world
     await world.client("parkco").approve(consent_id, kind=KIND, scope="payments")
     found = await read(world, f"{MANDATES}/{consent_id}")
     assert found.status_code == 200
+    [account] = await world.sql(
+        """SELECT identification AS number FROM sandbox_bank.account a JOIN sandbox_bank.customer c USING (customer_id)
+           WHERE c.login = 'demo-1'"""
+    )
+    chosen = f"{account['number'][:6]}******{account['number'][-4:]}"
     assert found.json()["Data"] == {
         **data,
         "Status": "AUTH",
         "StatusUpdateDateTime": found.json()["Data"]["StatusUpdateDateTime"],
+        "DebtorAccount": {"SchemeName": "CN.UnionPay.PAN", "Identification": chosen},
     }
     assert found.json()["Links"]["Self"] == f"{ISSUER}{MANDATES}/{consent_id}"
 
@@ -73,6 +79,8 @@ async def test_the_same_key_makes_one_mandate_and_another_body_is_refused(world:
         ({"CreditorAccount": {**CREDITOR, "Identification": "shopco-settlement"}}, "U002",
          "Data.Initiation.CreditorAccount.Identification"),
         ({"Unheard": 1}, "U002", None),
+        ({"SupplementaryData": {"Plate": "沪A12345"}}, "U002", None),
+        ({"SupplementaryData": {"Note": "x"}}, "U002", None),
     ],
 )  # fmt: skip
 async def test_a_mandate_that_cannot_be_kept_is_refused(
