@@ -1,6 +1,7 @@
 """What counting costs, and a scrape of 28,000 lines from two workers: `python -m bench.metrics_page`."""
 
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -75,7 +76,7 @@ async def main() -> None:
     count_costs()
     with tempfile.TemporaryDirectory(prefix="parasol-bench-") as folder:
         path = str(Path(folder) / "hub")
-        hub = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway.metrics.hub", path)
+        hub = await asyncio.create_subprocess_exec(sys.executable, "-m", "gateway.metrics.hub", path, str(os.getpid()))
         workers = [
             await asyncio.create_subprocess_exec(
                 sys.executable,

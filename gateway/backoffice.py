@@ -1,7 +1,11 @@
-"""The back office's process: a house that does its chores and answers nobody. `parasol serve` starts it."""
+"""The back office's process: a house that does its chores and answers nobody. `parasol serve` starts it.
+
+`python -m gateway.backoffice PARENT`, the pid of the process that it ends with.
+"""
 
 import asyncio
 import signal
+import sys
 
 from gateway import log
 from gateway.app import open_house
@@ -18,7 +22,7 @@ async def run(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
+    end_with_parent(int(sys.argv[1]))
     given = read_settings()
     log.configure(given.log_level)
     asyncio.run(run(given))

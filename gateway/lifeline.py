@@ -8,9 +8,11 @@ import time
 LOOK_S = 0.5
 
 
-def end_with_parent() -> None:
-    """Send this process SIGTERM, its usual and graceful end, once its parent has gone."""
-    parent = os.getppid()
+def end_with_parent(parent: int) -> None:
+    """Send this process SIGTERM, its usual and graceful end, once its parent has gone.
+
+    The parent says its own pid: asked for only now, it could be another's already.
+    """
     threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
 
 

@@ -112,7 +112,8 @@ def with_companions(settings: Settings) -> Iterator[Settings]:
             ("metrics-hub", ["gateway.metrics.hub", socket_path], settings),
             ("back-office", ["gateway.backoffice"], back_office),
         ):
-            companion = Companion(name, [sys.executable, "-m", *arguments], environ=to_environment(own))
+            command = [sys.executable, "-m", *arguments, str(os.getpid())]
+            companion = Companion(name, command, environ=to_environment(own))
             companion.start()
             stack.callback(companion.stop)
         yield settings
@@ -124,9 +125,9 @@ def local_address(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def open_worker(application: str) -> Any:
+def open_worker(application: str, parent: int) -> Any:
     """Runs in each worker: the ASGI application from its factory, `module:function`."""
-    end_with_parent()
+    end_with_parent(parent)
     log.configure(read_settings().log_level)
     module, _, factory = application.partition(":")
     return getattr(importlib.import_module(module), factory)()
@@ -148,7 +149,7 @@ def _serve_workers(settings: Settings, *, host: str, port: int, application: str
         log_level=LogLevels.warning,
         log_dictconfig={"version": 1, "disable_existing_loggers": False},  # our handler writes them as JSON lines
     )
-    server.serve(target_loader=partial(open_worker, application), wrap_loader=False)
+    server.serve(target_loader=partial(open_worker, application, os.getpid()), wrap_loader=False)
 
 
 def _socket_path(home: Path, stack: ExitStack) -> str:

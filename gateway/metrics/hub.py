@@ -1,7 +1,8 @@
 """The metrics hub: a process of its own that asks every worker for its numbers and renders the one page of all of them.
 
-`python -m gateway.metrics.hub SOCKET`. It holds nothing but numbers: when it restarts, the workers connect again and
-only what departed workers had counted is forgotten, which Prometheus takes as a counter's reset.
+`python -m gateway.metrics.hub SOCKET PARENT`, the pid of the process that it ends with. It holds nothing but numbers:
+when it restarts, the workers connect again and only what departed workers had counted is forgotten, which Prometheus
+takes as a counter's reset.
 """
 
 import asyncio
@@ -123,5 +124,5 @@ async def run(path: str) -> None:
 
 
 if __name__ == "__main__":
-    end_with_parent()
+    end_with_parent(int(sys.argv[2]))
     asyncio.run(run(sys.argv[1]))

@@ -30,7 +30,7 @@ async def test_a_gateway_without_its_database_is_alive_but_not_ready(world: Worl
     admin = await asyncpg.connect(world.url.replace(f"/{name}", "/postgres"))
     try:
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
+        await admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1", name)
         ready = await world.http.get("/readyz")
         assert (ready.status_code, ready.json()["missing"]) == (503, "database")
         assert (await world.http.get("/healthz")).status_code == 200

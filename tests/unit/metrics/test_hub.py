@@ -44,7 +44,7 @@ def hub(socket_path: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def start_hub(socket_path: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "gateway.metrics.hub", socket_path])
+    return subprocess.Popen([sys.executable, "-m", "gateway.metrics.hub", socket_path, str(os.getpid())])
 
 
 @asynccontextmanager
