@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.consents import store as consents
 from gateway.consents.consent import Consent, ConsentKind
+from gateway.corebank.port import CoreBank
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter, Opening
 from gateway.database import Database
@@ -107,6 +108,13 @@ class Takings:
         return due + await self.collections.desk.settle_refunds_due(NOW_MS + after_ms)
 
 
+def collections_over(database: Database, bank: CoreBank, *, moved: list[str]) -> MandateCollections:
+    """`moved` collects the accounts whose balance has changed."""
+    return MandateCollections(
+        Till(database, bank, on_moved=moved.append), RefundDesk(database, bank, on_moved=moved.append)
+    )
+
+
 async def open_takings(database: Database, bank_database: Database) -> Takings:
     """The house accounts, one customer with money, and the collections over them."""
     bank, counter = SandboxBank(bank_database, Clock(lambda: NOW_MS)), Counter(bank_database)
@@ -115,7 +123,5 @@ async def open_takings(database: Database, bank_database: Database) -> Takings:
     opened = await counter.open_accounts([Opening(phone, "王五", "CNY", NOW_MS, opening_minor=OPENING_MINOR)])
     [account] = await bank.accounts(opened[phone])
     moved: list[str] = []
-    collections = MandateCollections(
-        Till(database, bank, on_moved=moved.append), RefundDesk(database, bank, on_moved=moved.append)
-    )
+    collections = collections_over(database, bank, moved=moved)
     return Takings(database, collections, opened[phone], account.account_id, moved)
