@@ -35,9 +35,7 @@ async def claim(
     return first
 
 
-async def lookup(
-    conn: Connection, partner_id: str, operation: str, *, key: str, request_hash: bytes
-) -> str | None:
+async def lookup(conn: Connection, partner_id: str, operation: str, *, key: str, request_hash: bytes) -> str | None:
     """The resource that the key stands for already; None when it is new. Raises IdempotencyKeyReused."""
     first = await conn.fetchrow(
         "SELECT request_hash, resource_id FROM idempotency WHERE partner_id = $1 AND operation = $2 AND key = $3",
