@@ -111,9 +111,10 @@ def integer(value: Any, name: str, *, low: int = -INT_LIMIT, high: int = INT_LIM
     return value
 
 
-def string(value: Any, name: str, *, pattern: str = "(?s:.)+") -> str:
-    if not isinstance(value, str) or re.fullmatch(pattern, value, re.ASCII) is None:
-        raise Refused(f"{name} is {shown(value)}, expected is a text{'' if pattern[0] == '(' else ' like ' + pattern}")
+def string(value: Any, name: str, *, pattern: str = "") -> str:
+    """A text that is not empty, and is like `pattern` where that is given."""
+    if not isinstance(value, str) or not value or (pattern and re.fullmatch(pattern, value, re.ASCII) is None):
+        raise Refused(f"{name} is {shown(value)}, expected is a text{' like ' + pattern if pattern else ''}")
     return value
 
 

@@ -70,8 +70,7 @@ class Reckoning:
             raise Refused(f"redemption {shown(redemption_id)} is confirmed a second time")
         self._confirmed.add(redemption_id)
         self._redemptions[event["event_id"]] = Redemption(redemption_id, version, data["discount"], given, cap_left, 0)
-        self._line(event, "discount_paid", data["discount"], given)
-        self._line(event, "discount_funding", data["discount"], -legs.get("partner", 0))
+        self._lines(event, data["discount"], discount_paid=given, discount_funding=-legs.get("partner", 0))
 
     def _reverse(self, event: Mapping[str, Any], data: Mapping[str, Any]) -> None:
         version, discount = self._discount(event, data)
@@ -91,8 +90,7 @@ class Reckoning:
         _same("legs", data.get("legs"), legs)
         redemption_id = string(data.get("redemption_id"), "redemption_id")
         self._follow(seed, Redemption(redemption_id, version, data["discount"], original, cap_left, before), now=now)
-        self._line(event, "discount_paid", data["discount"], -now)
-        self._line(event, "discount_funding", data["discount"], -legs.get("partner", 0))
+        self._lines(event, data["discount"], discount_paid=-now, discount_funding=-legs.get("partner", 0))
 
     def _follow(self, seed: str, told: Redemption, *, now: int) -> None:
         """What the reversal tells of its original is what the original, or the reversal before, has said here."""
@@ -123,8 +121,9 @@ class Reckoning:
         instant = event["occurred_at_ms"]
         for version in reversed(self.versions):
             if version.start_ms <= instant < version.end_ms:
-                named = event["contract"] == version.contract and event["contract_version"] == version.version
-                return version if named else None
+                named, number = event["contract"], event["contract_version"]
+                same = named == version.contract and number == version.version and type(number) is int
+                return version if same else None
         return None
 
     # --- commission ---------------------------------------------------------------------------------------------
@@ -139,7 +138,7 @@ class Reckoning:
             key = f"{goal} {version.month(event['occurred_at_ms'])}"
             rank = self.ranks.get(key, 0)
             self.ranks[key] = rank + 1
-            self._line(event, "commission", goal, terms.of_rank(rank))
+            self._lines(event, goal, commission=terms.of_rank(rank))
             return
         share = terms.of_spend(spend)
         if terms.window_ms is not None:
@@ -151,19 +150,24 @@ class Reckoning:
             before = self.accrued.get(key, 0)
             share = min(share, max(terms.cap_minor - before, 0))
             self.accrued[key] = before + share
-        self._line(event, "commission", goal, share)
+        self._lines(event, goal, commission=share)
 
     # --- lines ------------------------------------------------------------------------------------------------
-    def _line(self, event: Mapping[str, Any], kind: str, term: str, amount: int) -> None:
+    def _lines(self, event: Mapping[str, Any], term: str, **amounts: int) -> None:
+        """A line a kind, spelled by hand as there are hundreds of thousands."""
         if event["currency"] != self.currency:
             raise Refused(f"currency is {shown(event['currency'])}, the statement's is {self.currency}")
-        if amount > 0:
-            self.bank_owes_minor += amount
-        else:
-            self.partner_owes_minor -= amount
-        line = {"amount_minor": amount, "event_id": event["event_id"], "kind": kind, "term": term}
-        line["contract"], line["contract_version"] = event["contract"], event["contract_version"]
-        self.lines.append(canonical(line))
+        contract, event_id, quoted = canonical(event["contract"]), canonical(event["event_id"]), canonical(term)
+        version = event["contract_version"]
+        for kind, amount in amounts.items():
+            if amount > 0:
+                self.bank_owes_minor += amount
+            else:
+                self.partner_owes_minor -= amount
+            self.lines.append(
+                f'{{"amount_minor":{amount},"contract":{contract},"contract_version":{version},'
+                f'"event_id":{event_id},"kind":"{kind}","term":{quoted}}}'
+            )
 
 
 _RULES: Mapping[str, Callable[[Reckoning, Mapping[str, Any], Mapping[str, Any]], None]] = {

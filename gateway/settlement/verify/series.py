@@ -150,11 +150,10 @@ def _check_pair(before: Found, after: Found) -> None:
     for name, value in expected.items():
         if previous[name] != value:
             raise Refused(f"previous.{name} is {shown(previous[name])}, the file given has {shown(value)}")
-    if canonical(after.opening) != canonical(before.closing):
-        name = next(n for n in after.opening if canonical(after.opening[n]) != canonical(before.closing.get(n)))
-        raise Refused(
-            f"opening: {name} is {shown(after.opening[name])}, the closing before has {shown(before.closing.get(name))}"
-        )
+    closed = before.closing if isinstance(before.closing, dict) else {}
+    for name, opened in after.opening.items():
+        if canonical(opened) != canonical(closed.get(name)):
+            raise Refused(f"opening: {name} is {shown(opened)}, the closing before has {shown(closed.get(name))}")
     if before.heads and after.heads:
         check_following(before.heads[-1], after.heads[0])
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from operator import itemgetter
 from typing import Any
 
 from .canonical import Canonical, Refused, canonical, integer, listed, members, shown, string
@@ -19,6 +20,9 @@ EVENT = frozenset(
         "idempotency_key", "occurred_at_ms", "partner", "recorded_at_ms", "subject_token", "type",
     )
 )  # fmt: skip
+_TEXTS, _NUMBERS = ("event_id", "type", "business_day"), ("occurred_at_ms", "recorded_at_ms", "amount_minor")
+_TYPES = (str, str, str, int, int, int)
+_typed = itemgetter(*_TEXTS, *_NUMBERS)
 _LINE_SHOWN = 300  # characters of a line in a sentence
 _BLOCK = 3 << 20  # bytes signed at a time; a multiple of 3, so that base64url needs no joint
 
@@ -184,11 +188,10 @@ class _Reading:
         if type(event) is not dict or event.keys() != EVENT:
             members(event, " ".join(sorted(EVENT)), of="an event")
         event_id = event["event_id"]
-        for name in ("event_id", "type", "business_day"):
-            if type(event[name]) is not str:
+        if tuple(map(type, _typed(event))) != _TYPES:
+            for name in _TEXTS:
                 string(event[name], name)
-        for name in ("occurred_at_ms", "recorded_at_ms", "amount_minor"):
-            if type(event[name]) is not int:
+            for name in _NUMBERS:
                 integer(event[name], name)
         if event["partner"] != partner:
             raise Refused(f"its partner is {shown(event['partner'])}, expected {shown(partner)}")
@@ -246,10 +249,10 @@ class _Reading:
             found.tell(f"lines: after line {found.line_count} there are {missing}")
 
     def _other_line(self, line: Any, expected: str | None) -> int:
-        """Tells how a line differs, and returns by how many expected ones to move on. Raises Refused if order is lost."""
+        """Tells how a line differs; by how many expected ones to move on. Raises Refused where their order is lost."""
         number = self.found.line_count
         members(line, "amount_minor contract contract_version event_id kind term", of=f"line {number}")
-        if line["event_id"] in self.spoiled:
+        if string(line["event_id"], f"line {number}: event_id") in self.spoiled:
             return 0  # its event was refused already, so that nothing is expected of it
         wanted = json.loads(expected) if expected else {}
         if (line["event_id"], line["kind"]) != (wanted.get("event_id"), wanted.get("kind")):
