@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from gateway.call import Answer, OpenCall
 from gateway.clock import to_ms
@@ -15,6 +16,8 @@ from gateway.money import parse_amount
 from gateway.partners.identity import normalise_phone
 from gateway.refusal import Refusal, UnknownResource
 
+_Id = Annotated[str, Meta(min_length=1, max_length=100)]
+_Name = Annotated[str, Meta(min_length=1, max_length=70)]
 BULK_LIMIT = 500  # events or customers a call: some 60 KiB
 DEMO_LOGIN = "Sandbox customer"
 
@@ -33,6 +36,13 @@ class TooManyItems(Refusal):
     title = "One call takes at most 500 items"
 
 
+class CurrencyNotKept(Refusal):
+    """The sandbox's accounts are in one currency."""
+
+    code, outcome = "currency_not_kept", "schema"
+    title = "The sandbox bank keeps no account in that currency"
+
+
 class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """A decimal string and its currency."""
 
@@ -44,10 +54,10 @@ class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """Somebody opens an account; `scan_ticket` is what the app kept from a partner's link."""
 
     phone: str
-    name: str = DEMO_LOGIN
+    name: _Name = DEMO_LOGIN
     occurred_date_time: datetime | None = None
     opening_balance: Amount | None = None
-    scan_ticket: str | None = None
+    scan_ticket: _Id | None = None
 
 
 class NewCustomers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -59,7 +69,7 @@ class NewCustomers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
 class BankEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """A card is activated, or money is spent."""
 
-    event_id: str
+    event_id: _Id
     kind: Literal["CARD_ACTIVATED", "SPEND"]
     phone: str
     occurred_date_time: datetime
@@ -89,7 +99,7 @@ class SandboxBankApi:
                 name=one.name,
                 currency=self.currency,
                 occurred_ms=_moment(one.occurred_date_time, f"$.Customer[{i}].OccurredDateTime", now_ms=call.now_ms),
-                opening_minor=_minor(one.opening_balance, f"$.Customer[{i}].OpeningBalance"),
+                opening_minor=self._minor(one.opening_balance, f"$.Customer[{i}].OpeningBalance"),
                 scan_ticket=one.scan_ticket,
             )
             for i, one in enumerate(wanted)
@@ -113,13 +123,20 @@ class SandboxBankApi:
                 raise UnknownResource("Nobody with that phone has an account here", path=f"$.Event[{i}].Phone")
         events = [
             FeedEvent(
-                one.event_id, one.kind, known[phone], _minor(one.amount, f"$.Event[{i}].Amount"), self.currency,
+                one.event_id, one.kind, known[phone], self._minor(one.amount, f"$.Event[{i}].Amount"), self.currency,
                 _moment(one.occurred_date_time, f"$.Event[{i}].OccurredDateTime", now_ms=call.now_ms), None,
             )
             for i, (one, phone) in enumerate(zip(wanted, phones, strict=True))
         ]  # fmt: skip
         fresh = await self.counter.tell(events)
         return Answer(202, {"Data": {"Accepted": len(fresh), "Known": len(events) - len(fresh)}})
+
+    def _minor(self, amount: Amount | None, path: str) -> int:
+        if amount is None:
+            return 0
+        if amount.currency != self.currency:
+            raise CurrencyNotKept(f"Its accounts are in {self.currency}", path=f"{path}.Currency")
+        return parse_amount(amount.amount, amount.currency, path=f"{path}.Amount").minor
 
 
 def _check_count(items: list[NewCustomer] | list[BankEvent]) -> None:
@@ -133,7 +150,3 @@ def _moment(value: datetime | None, path: str, *, now_ms: int) -> int:
     if value.tzinfo is None or to_ms(value) > now_ms:
         raise MomentInvalid(path=path)
     return to_ms(value)
-
-
-def _minor(amount: Amount | None, path: str) -> int:
-    return parse_amount(amount.amount, amount.currency, path=path).minor if amount else 0
