@@ -207,6 +207,7 @@ def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, A
         _chore("apply referral batches", 0.2, batches.apply_batches_due),
         _chore("attribute goals", 0.2, goals.attribute_goals_due),
         _chore("expire claims", 60, goals.expire_claims_due),
+        _chore("report budgets", 5, desk.report_budgets_due),
         _chore("expire holds", 1, desk.expire_holds_due),
         _chore("settle pending payments", 1, till.settle_pending_due),
         _chore("settle pending refunds", 1, refunds.settle_refunds_due),

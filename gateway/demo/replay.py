@@ -21,6 +21,7 @@ from gateway.demo.parking_steps import PARKING, bind_plate, create_mandate, ente
 from gateway.demo.purchases import Purchase
 from gateway.demo.referral_steps import upload_lines
 from gateway.demo.stage import V1, Stage, data, identity_token
+from gateway.demo.waiting import until
 from gateway.money import Money
 
 DEFAULT_SESSIONS, DEFAULT_CUSTOMERS = 2_000, 2_000
@@ -162,6 +163,7 @@ async def _shop(stage: Stage, replay: Replay, bought: list[Purchase]) -> None:
         stage.shopco, lines, distinct=len(set(tokens)), number=f"{stage.run}-shop", patience_s=600
     )
     stage.checks.expect("every customer of the shop is claimed", batch["Counts"]["OK"] == len(names), batch["Counts"])
+    judged_before = await goals_judged(stage)
     goals_ms = now_ms() + 1
     people = [{"Phone": phone, "Name": "顾客"} for phone in dict.fromkeys(phones.values())]
     replay.calls += 3 + await _bulk(stage, "/customers", "Customer", people, "accounts · 开户")
@@ -169,7 +171,20 @@ async def _shop(stage: Stage, replay: Replay, bought: list[Purchase]) -> None:
     latest_ms = goals_ms + (max(p.at_ms for p in bought) - min(p.at_ms for p in bought)) // DAY_MS * LAPSE_MS
     await asyncio.sleep(max(0, latest_ms + 1 - now_ms()) / 1000)  # nothing may come from the future
     replay.calls += await _bulk(stage, "/customer-events", "Event", events, "purchases · 消费")
+    expected = judged_before + len(events) + len(people)
+
+    async def judged() -> bool | None:
+        return await goals_judged(stage) >= expected or None
+
+    await until(judged, what=f"the bank's {len(events):,} goals are attributed", patience_s=600)
     replay.seconds["purchases"] = time.monotonic() - started
+
+
+async def goals_judged(stage: Stage) -> int:
+    """How many of the bank's goals have been decided so far, by the gateway's own metrics."""
+    page = (await stage.http.get(f"{stage.url}/metrics")).text
+    lines = [line for line in page.splitlines() if line.startswith("parasol_goals_total{")]
+    return sum(int(line.rpartition(" ")[2].partition(".")[0]) for line in lines)
 
 
 def _events(stage: Stage, bought: list[Purchase], phones: dict[str, str], *, start_ms: int) -> list[dict[str, Any]]:

@@ -99,6 +99,8 @@ class GoalDesk:
             await _keep(conn, chunk, now_ms=now_ms)
         for verdict, _ in chunk.verdicts:
             metrics.count("parasol_claims_total", outcome=verdict.outcome.value)
+        for goal in fresh:
+            metrics.count("parasol_goals_total", goal=goal.goal)
         return len(entries)
 
     async def _present_tickets(self, conn: Connection, fresh: Sequence[GoalReached], *, now_ms: int) -> None:
