@@ -19,8 +19,8 @@ def busy() -> Json:
     cards = [goal(5), goal(6), goal(7, occurred_at_ms=drafts.NOON)]
     spends = [goal(n, "SPEND", spend=9000, subject_token="idt_a") for n in (8, 9)]
     late = goal(10, "SPEND", spend=9000, anchor=drafts.NOON - 31 * drafts.DAY_MS)
-    free = goal(11, "FIRST_SPEND", spend=1000)
-    other = goal(12, "ACCOUNT_OPENED")
+    free = goal(11, "ACCOUNT_OPENED", spend=1000)
+    other = goal(12, "UNKNOWN")
     seen = drafts.event(13, "claim.owned", amount=0, data={}, contract=None, contract_version=None, currency=None)
     next_day = {"business_day": "2025-01-04"}
     five = confirmed(14, discount="five", order=5000, **next_day)

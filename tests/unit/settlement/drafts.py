@@ -36,7 +36,7 @@ CONTRACT: Json = {
         {"goal": "CARD_ACTIVATED", "kind": "CPA", "tiers": "marginal", "period": "month",
          "steps": [{"from": 0, "minor": 100}, {"from": 2, "minor": 300}]},
         {"goal": "SPEND", "kind": "CPS", "bps": 50, "cap_per_customer_minor": 60, "window": "30d"},
-        {"goal": "FIRST_SPEND", "kind": "CPS", "bps": 5},
+        {"goal": "ACCOUNT_OPENED", "kind": "CPS", "bps": 5},
     ],
     "settle": {"min_pay_minor": 10},
 }  # fmt: skip
