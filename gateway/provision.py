@@ -1,7 +1,6 @@
 """What a sandbox needs before it can serve: schema, agreed documents, keys, demo credentials. Safe to run again."""
 
 from gateway.admission.sandbox_operators import ensure_sandbox_operators
-from gateway.app import CURRENCY
 from gateway.clock import now_ms
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
@@ -10,6 +9,7 @@ from gateway.keyring import Keyring, read_kek
 from gateway.partners.apply import apply
 from gateway.partners.sandbox_keys import ensure_sandbox_keys
 from gateway.partners.snapshot import SnapshotKeeper
+from gateway.rooms import CURRENCY
 from gateway.routes import POLICY_OPERATIONS
 from gateway.settings import Settings
 
