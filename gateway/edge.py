@@ -15,6 +15,7 @@ from gateway.admission.operators import OperatorBook
 from gateway.admission.possession import CertificateReader
 from gateway.call import Answer, OpenCall, Operation, OpsCall, Protocol, TokenKind
 from gateway.clock import now_ms
+from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
 from gateway.problem import MethodNotAllowed, UnexpectedFailure, UnknownPath, render
 from gateway.refusal import Refusal
@@ -108,7 +109,7 @@ class Edge:
         self._fallback = fallback
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
+        started, waited = time.perf_counter(), start_waiting()
         arrival = read_arrival(scope)
         protocol, operation_id, partner_id, outcome = _protocol_of(arrival.path), "unmatched", "", "ok"
         match: Match | None = None
@@ -139,6 +140,7 @@ class Edge:
                       outcome=outcome)  # fmt: skip
         metrics.observe("http_server_request_duration_seconds", seconds, http_request_method=arrival.method,
                         http_response_status_code=str(answer.status))  # fmt: skip
+        metrics.observe("parasol_overhead_seconds", seconds - waited[0])
 
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> tuple[Answer, str]:
         operation, moment = match.operation, now_ms()

@@ -14,6 +14,8 @@ from gateway.consents.book import ConsentBook
 from gateway.console.api import OpsApi
 from gateway.console.pages import ConsolePages
 from gateway.console.session import ConsoleSessions
+from gateway.corebank.measured import measured
+from gateway.corebank.port import CoreBank
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
@@ -91,7 +93,7 @@ class Wing:
 class Common:
     """Desks that several wings use: one of each in a worker."""
 
-    bank: SandboxBank
+    bank: CoreBank
     counter: Counter
     consents: ConsentBook
     identities: IdentityKeys
@@ -102,7 +104,7 @@ class Common:
 def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, Any], tuple[Chore, ...]]:
     """The capabilities, each with what it needs and nothing else; and what they do in the back office."""
     common = Common(
-        SandboxBank(base.bank, Clock(now_ms)),
+        measured(SandboxBank(base.bank, Clock(now_ms))),
         Counter(base.bank),
         ConsentBook(base.database),
         IdentityKeys(base.database, base.keyring),

@@ -23,7 +23,7 @@ POLL_S = 0.05
 TAIL_LINES = 15
 PAGES = (
     ("/portal", "developer portal: first call, every error"),
-    ("/portal/reference", "API reference"),
+    ("/portal/reference/partner.v1", "API reference"),
     ("/console", "operations console; keys are in {home}/sandbox/operators.json"),
     ("/metrics", "metrics of all workers, Prometheus text"),
 )
