@@ -22,6 +22,7 @@ from gateway.demo.client import PartnerClient, Token
 from gateway.provision import provision
 from gateway.settings import Settings
 from tests.contract.obuk import check_open_banking
+from tests.contract.own import check_own
 
 ROOT = Path(__file__).parent.parent
 ISSUER = "http://gateway.test"
@@ -177,7 +178,7 @@ async def database_of_its_own(server_url: str, template: str) -> AsyncIterator[s
 async def open_world(home: Path, database_url: str) -> AsyncIterator[World]:
     async with open_house(settings_for(home, database_url)) as house:
         transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
-        hooks = {"response": [check_open_banking]}  # every answer of an Open Banking path is held to the standard
+        hooks = {"response": [check_open_banking, check_own]}  # every answer is held to its contract
         async with httpx.AsyncClient(transport=transport, base_url=ISSUER, event_hooks=hooks) as http:
             yield World(house, http, home, database_url)
 
