@@ -40,7 +40,7 @@ async def get_token(stage: Stage) -> Table:
     table = Table("Offer", "中文", "Kind", "Left", title="parkco's campaigns · 活动")
     for offer in good.json()["Data"]["Campaign"]:
         left = offer["Budget"].get("Left", {}).get("Amount", "")
-        table.add_row(offer["OfferId"], offer["Title"], offer["Kind"], left)
+        table.add_row(offer["OfferId"], offer["TitleZh"], offer["Kind"], left)
     return table
 
 

@@ -1,6 +1,8 @@
 """Steps 2 and 3: a batch, a signed link, a contested customer; goals at the bank, each attributed with a reason."""
 
 import hashlib
+import re
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +16,8 @@ from gateway.demo.waiting import until
 BATCH_PEOPLE, SCAN_PEOPLE = range(10), range(10, 12)
 CONTESTED = 0  # the customer whom both partners claim
 CSV = {"Content-Type": "text/csv"}
+DECIDED = ("CONVERTED", "OWNING", "LOST")
+_MOMENT = re.compile(r" of \d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 async def bring_customers(stage: Stage) -> Table:
@@ -31,7 +35,10 @@ async def bring_customers(stage: Stage) -> Table:
     rival = (await data(stage.shopco, "GET", f"{V1}/identity-keys"))["IdentityKey"][-1]
     token = await identity_token(stage.shopco, stage.phone(CONTESTED), rival)
     stage.checks.expect("two partners' tokens of one phone have nothing in common", token != tokens[CONTESTED])
+    stage.notes["claims"] = [row["ClaimId"] for row in results["Row"] if "ClaimId" in row]
     other = await upload_batch(stage.shopco, [token], number=f"{stage.run}-1", touched=_hours_ago(40))
+    rows_of_rival = await data(stage.shopco, "GET", f"{V1}/referral-batches/{other['BatchId']}/results")
+    stage.notes["rival"] = [row["ClaimId"] for row in rows_of_rival["Row"]]
     stage.checks.expect("shopco's claim on the same customer is taken", other["Counts"]["OK"] == 1, other["Counts"])
     table = Table("Row", "Outcome", "Code", title="Referral batch of parkco · 批量导流结果")
     for row in results["Row"]:
@@ -97,40 +104,35 @@ async def reach_goals(stage: Stage) -> Table:
     stage.checks.expect("the bank heard of every goal once", told["Accepted"] == len(events), told)
     again = await stage.sandbox("/customer-events", {"Event": events})
     stage.checks.expect("told twice is told once", again["Accepted"] == 0, again)
-    claims = await _claims(stage, stage.parkco, converted=6)
-    rival = await _claims(stage, stage.shopco, converted=0)
-    return await _explain(stage, claims, rival)
+    stage.notes["since"] = max(stage.notes["claims"])
+
+    async def decided() -> list[dict[str, Any]] | None:
+        """Five by the batch and two by their scans; six of them have activated a card."""
+        newer = (await data(stage.parkco, "GET", f"{V1}/claims?Cursor={stage.notes['since']}"))["Claim"]
+        ids = [*stage.notes["claims"], *(claim["ClaimId"] for claim in newer)]
+        found = [await data(stage.parkco, "GET", f"{V1}/claims/{claim_id}") for claim_id in ids]
+        return found if sum(claim["State"] == "CONVERTED" for claim in found) >= 6 else None
+
+    claims = await until(decided, what="goals are attributed")
+    rival = [await data(stage.shopco, "GET", f"{V1}/claims/{claim_id}") for claim_id in stage.notes["rival"]]
+    return _explain(stage, claims, rival)
 
 
-async def _claims(stage: Stage, client: PartnerClient, *, converted: int) -> list[dict[str, Any]]:
-    """This run's claims, once enough of them have converted."""
-
-    async def enough() -> list[dict[str, Any]] | None:
-        found: list[dict[str, Any]] = (await data(client, "GET", f"{V1}/claims?Limit=100"))["Claim"]
-        done = [claim for claim in found if claim["State"] == "CONVERTED"]
-        settled = [claim for claim in found if claim["State"] in ("CONVERTED", "OWNING", "LOST")]
-        return found if len(done) >= converted and settled else None
-
-    return await until(enough, what="goals are attributed")
-
-
-async def _explain(stage: Stage, claims: list[dict[str, Any]], rival: list[dict[str, Any]]) -> Table:
+def _explain(stage: Stage, claims: list[dict[str, Any]], rival: list[dict[str, Any]]) -> Table:
     """Who owns whom, and why; the contested customer belongs to exactly one partner."""
-    table = Table("Partner", "State", "Why · 归因理由", title="Attribution · 归因")
+    reasons: Counter[tuple[str, str, str]] = Counter()
     owners = 0
-    for client, found in ((stage.parkco, claims), (stage.shopco, rival)):
-        for claim in found:
-            shown = await data(client, "GET", f"{V1}/claims/{claim['ClaimId']}")
-            if claim["State"] not in ("CONVERTED", "OWNING", "LOST"):
-                continue
-            words = [f"{sentence['English']} · {sentence['Chinese']}" for sentence in shown["Trace"]]
-            stage.checks.expect("every decided claim has a readable reason", bool(words), claim)
-            if len(table.rows) < 12:
-                table.add_row(client.client_id, claim["State"], words[0] if words else "")
-            owners += claim["State"] in ("CONVERTED", "OWNING")
-    lost = [claim for claim in (*claims, *rival) if claim["State"] == "LOST"]
-    stage.checks.expect("the contested customer is lost by exactly one partner", len(lost) >= 1, len(lost))
-    stage.checks.expect("everybody who came has one owner", owners >= 7, owners)
+    for name, found in (("parkco", claims), ("shopco", rival)):
+        for claim in (claim for claim in found if claim["State"] in DECIDED):
+            stage.checks.expect("every decided claim has a readable reason", bool(claim["Trace"]), claim["ClaimId"])
+            reasons[name, claim["State"], _MOMENT.sub("", claim["Trace"][0]["English"])] += 1
+            owners += claim["State"] != "LOST"
+    contested = [claim["State"] for claim in (claims[CONTESTED], rival[0])]
+    stage.checks.expect("the contested customer has one owner", sorted(contested)[1:] == ["LOST"], contested)
+    stage.checks.expect("everybody who came has one owner", owners == 7, owners)
+    table = Table("Partner", "State", "Claims", "Why · 归因理由", title="Attribution · 归因")
+    for (name, state, why), count in reasons.items():
+        table.add_row(name, state, str(count), why)
     return table
 
 

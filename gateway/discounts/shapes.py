@@ -164,6 +164,7 @@ def campaign_json(
     return {
         "OfferId": discount.id,
         "Title": discount.title,
+        "TitleZh": discount.title_zh or discount.title,
         "Kind": discount.kind,
         "ContractId": contract.contract_id,
         "ContractVersion": contract.version,
