@@ -37,7 +37,7 @@ async def reader_of(client: PartnerClient, headers: Mapping[str, str]) -> Reader
     body = {"Data": {"Permissions": list(PERMISSIONS)}, "Risk": {}}
     async with client.http:
         made = await _expect(client.call("POST", f"{AISP}/account-access-consents", body=body), 201)
-        token = await client.approve(made["Data"]["ConsentId"], kind="account_access", scope="accounts")
+        token = await client.approve(made["Data"]["ConsentId"], kind="account-access-consent", scope="accounts")
         accounts = await _expect(client.call("GET", f"{AISP}/accounts", token=token), 200)
     account_id = accounts["Data"]["Account"][0]["AccountId"]
     return Reader(f"{AISP}/accounts/{account_id}/balances", token.value, tuple(headers.items()))

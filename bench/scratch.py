@@ -14,7 +14,7 @@ from gateway.database.migrate import migrate
 async def scratch_database(*, pool_size: int) -> AsyncIterator[Database]:
     """Durable as in production (fsync and synchronous_commit stay on); gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="parasol-bench-") as folder:
-        Path(folder).chmod(0o755)  # PostgreSQL runs as a user of its own when the bench runs as root
+        Path(folder).chmod(0o755)  # noqa: ASYNC240 - once; PostgreSQL runs as a user of its own under root
         cluster = start_embedded(Path(folder))
         try:
             migrate(cluster.get_uri())

@@ -20,8 +20,8 @@ def day(tmp_path: Path, *rows: str) -> Path:
 
 
 def test_a_fall_enters_and_a_rise_leaves_first_in_first_out(tmp_path: Path) -> None:
-    file = day(tmp_path, "2021-10-01T00:00:00+00:00,10,5", "2021-10-01T00:10:00+00:00,8,", "2021-10-01T00:20:00+00:00,7,",
-               "2021-10-01T00:30:00+00:00,9,5")  # fmt: skip
+    moments = ("00:00:00+00:00,10,5", "00:10:00+00:00,8,", "00:20:00+00:00,7,", "00:30:00+00:00,9,5")
+    file = day(tmp_path, *(f"2021-10-01T{moment}" for moment in moments))
     start = 1_633_046_400_000
     minute = 60_000
     assert read_day(file) == [Stay(start + 10 * minute, start + 30 * minute, "a")] * 2
