@@ -1,0 +1,195 @@
+"""The front door: whose token, whose key, how often. Each no changes nothing and says what to do."""
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from bench.gateway import escaped_certificate
+from gateway.admission.tokens import TokenMemory
+from gateway.app import open_house
+from gateway.clock import now_ms
+from gateway.demo.client import PartnerClient, Token
+from gateway.oauth.tokens import TokenContent, mint_access_token, verify_access_token
+from gateway.partners.apply import apply
+from gateway.refusal import Refusal
+from gateway.routes import POLICY_OPERATIONS
+from tests.conftest import ISSUER, ROOT, World, settings_for
+
+READ = "/partner/v1/campaigns"
+HEADER = "x-client-cert"
+
+
+async def token_with(world: World, *, age_s: int = 0, issuer: str = ISSUER, audience: str = ISSUER) -> Token:
+    """A token that the bank's own key signed, but for something that is not right."""
+    client = world.client("parkco")
+    good = verify(world, (await client.token()).value)
+    content = TokenContent(
+        good.client_id, good.subject, good.scopes, good.grant_id, {"jkt": good.jkt or ""}, good.auth_key
+    )
+    keyring = world.house.foundation.keyring
+    value = mint_access_token(keyring, content, issuer=issuer, audience=audience, now_s=int(time.time()) - age_s)
+    return Token(value, time.time() + 300)
+
+
+def verify(world: World, token: str) -> Any:
+    return verify_access_token(token, keys=world.house.foundation.keyring, issuer=ISSUER, audience=ISSUER)
+
+
+async def refusal(world: World, token: Token) -> tuple[int, str]:
+    response = await world.client("parkco").call("GET", READ, token=token)
+    return response.status_code, response.json().get("code", "")
+
+
+async def test_a_token_minted_like_the_servers_own_is_admitted(world: World) -> None:
+    response = await world.client("parkco").call("GET", READ, token=await token_with(world))
+    assert response.status_code == 200
+
+
+async def test_an_expired_token_is_refused(world: World) -> None:
+    assert await refusal(world, await token_with(world, age_s=301)) == (401, "token_not_accepted")
+
+
+async def test_a_remembered_token_expires_too(world: World) -> None:
+    token = (await world.client("parkco").token()).value
+    memory = TokenMemory(lambda text: verify(world, text))
+    snapshot = world.house.foundation.snapshot()
+    memory.recognise(token, snapshot, now_ms=now_ms())
+    with pytest.raises(Refusal, match="expired"):
+        memory.recognise(token, snapshot, now_ms=now_ms() + 301_000)
+
+
+async def test_a_token_of_another_issuer_is_refused(world: World) -> None:
+    assert await refusal(world, await token_with(world, issuer="http://elsewhere.test")) == (401, "token_not_accepted")
+
+
+async def test_a_token_for_another_audience_is_refused(world: World) -> None:
+    assert await refusal(world, await token_with(world, audience="http://other.test")) == (401, "token_not_accepted")
+
+
+async def test_a_token_changed_by_one_character_is_refused(world: World) -> None:
+    good = await world.client("parkco").token()
+    middle = len(good.value) // 2
+    changed = good.value[:middle] + ("A" if good.value[middle] != "A" else "B") + good.value[middle + 1 :]
+    assert await refusal(world, Token(changed, good.ends_s)) == (401, "token_not_accepted")
+
+
+async def test_another_partners_key_proves_nothing(world: World) -> None:
+    """A stolen token with the thief's own, valid proof."""
+    stolen = await world.client("parkco").token()
+    response = await world.client("shopco").call("GET", READ, token=stolen)
+    assert (response.status_code, response.json()["code"]) == (401, "sender_not_proven")
+
+
+async def test_two_proofs_are_refused(world: World) -> None:
+    client = world.client("parkco")
+    token = await client.token()
+    proofs = [("DPoP", client.proof("GET", ISSUER + READ, access_token=token.value)) for _ in range(2)]
+    response = await world.http.get(READ, headers=[("Authorization", f"DPoP {token.value}"), *proofs])
+    assert (response.status_code, response.json()["code"]) == (400, "header_invalid")
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "token"),
+    [("POST", ISSUER + READ, None), ("GET", ISSUER + "/partner/v1/claims", None), ("GET", ISSUER + READ, "another")],
+    ids=["method", "address", "token"],
+)
+async def test_a_proof_of_another_request_is_refused(world: World, method: str, url: str, token: str | None) -> None:
+    client = world.client("parkco")
+    good = await client.token()
+    proof = client.proof(method, url, access_token=token or good.value)
+    response = await client.call("GET", READ, headers={"DPoP": proof})
+    assert (response.status_code, response.json()["code"]) == (401, "dpop_proof_invalid")
+
+
+async def test_a_given_back_token_is_refused(world: World) -> None:
+    client = world.client("parkco")
+    token = await client.token()
+    url = f"{ISSUER}/oauth/revoke"
+    given_back = await world.http.post(url, data={"token": token.value, **client.assertion()})
+    assert given_back.status_code == 200, given_back.text
+    await world.house.foundation.feed.catch_up()
+    assert await refusal(world, token) == (401, "token_not_accepted")
+
+
+async def test_a_token_whose_key_was_revoked_is_refused(world: World) -> None:
+    token = await world.client("parkco").token()
+    await world.sql("UPDATE app_key SET state = 'revoked' WHERE client_id = $1", world.client("parkco").client_id)
+    async with world.house.database.transaction() as conn:
+        await conn.execute("INSERT INTO change (kind, key, at_ms) VALUES ('app_key', 'x', 1)")
+    await world.house.foundation.feed.catch_up()
+    assert await refusal(world, token) == (401, "token_not_accepted")
+
+
+async def test_a_policy_with_a_small_rate_says_when_to_come_back(world: World, tmp_path: Path) -> None:
+    for folder in ("partners", "policies"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    file = tmp_path / "policies" / "parking-operator.toml"
+    file.write_text(
+        file.read_text().replace("per_second = 100_000", "per_second = 10").replace("burst = 20_000", "burst = 1")
+    )
+    await apply(world.house.database, tmp_path, POLICY_OPERATIONS, actor="test", now_ms=now_ms())
+    await world.house.foundation.feed.catch_up()
+    answers = await asyncio.gather(*(world.client("parkco").call("GET", READ) for _ in range(8)))
+    assert any(answer.status_code == 200 for answer in answers)
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert refused.json()["code"] == "rate_limited"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "ratelimit" in refused.headers
+
+
+async def test_an_operation_that_the_policy_does_not_name_is_refused(world: World) -> None:
+    response = await world.client("shopco").call("GET", "/partner/v1/parking/lots")
+    assert response.status_code == 403
+    assert response.json()["code"] in ("policy_operation", "insufficient_scope")
+
+
+# --- certificate-bound tokens (RFC 8705) ---------------------------------------------------------------------------
+async def with_certificates(home: Path, url: str, source: str, use: Any) -> None:
+    """A gateway that believes the certificate header of 127.0.0.1 only, asked from `source`."""
+    settings = settings_for(home, url, client_cert_header=HEADER, trusted_proxies="127.0.0.1/32")
+    async with open_house(settings) as house:
+        transport = httpx.ASGITransport(app=house.edge, client=(source, 40000))
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+            await use(World(house, http, home, url))
+
+
+async def bound_token(client: PartnerClient, certificate: str) -> str:
+    answer = await client.http.post(
+        f"{ISSUER}/oauth/token",
+        data={"grant_type": "client_credentials", "scope": "discounts", **client.assertion()},
+        headers={HEADER: certificate},
+    )
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["access_token"])
+
+
+async def test_a_certificate_bound_token_is_admitted_with_its_certificate_only(home: Path, database_url: str) -> None:
+    async def use(world: World) -> None:
+        mine, other = escaped_certificate("parkco"), escaped_certificate("thief")
+        token = await bound_token(world.client("parkco"), mine)
+        bearer = {"Authorization": f"Bearer {token}"}
+        assert (await world.http.get(READ, headers={**bearer, HEADER: mine})).status_code == 200
+        for shown in ({HEADER: other}, {}, {HEADER: quote("no certificate")}):
+            refused = await world.http.get(READ, headers={**bearer, **shown})
+            assert (refused.status_code, refused.json()["code"]) == (401, "sender_not_proven")
+
+    await with_certificates(home, database_url, "127.0.0.1", use)
+
+
+async def test_a_certificate_header_that_no_trusted_proxy_set_is_not_believed(home: Path, database_url: str) -> None:
+    async def use(world: World) -> None:
+        answer = await world.http.post(
+            f"{ISSUER}/oauth/token",
+            data={"grant_type": "client_credentials", "scope": "discounts", **world.client("parkco").assertion()},
+            headers={HEADER: escaped_certificate("parkco")},
+        )
+        assert answer.status_code == 400
+        assert answer.json()["error"] == "invalid_dpop_proof"
+
+    await with_certificates(home, database_url, "10.1.2.3", use)
