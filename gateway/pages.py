@@ -3,17 +3,7 @@
 import jinja2
 
 from gateway.call import Answer
-
-CSP = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'none'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
-)
-PAGE_HEADERS = (
-    ("x-content-type-options", "nosniff"),
-    ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
-    ("cache-control", "no-store"),
-)
+from gateway.problem import CSP, PAGE_HEADERS
 
 
 def template_environment(folder: str) -> jinja2.Environment:

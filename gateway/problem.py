@@ -13,6 +13,16 @@ from gateway.refusal import Refusal
 
 DPOP_ALGS = "ES256 PS256 EdDSA"
 DOCS = "/portal/errors#"  # each code has its entry on the developer pages
+CSP = (
+    "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'none'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+PAGE_HEADERS = (
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cache-control", "no-store"),
+)
 _MESSAGE_LIMIT = 500  # characters of OBError1.Message
 
 
@@ -105,7 +115,8 @@ def _page(refusal: Refusal, interaction_id: str) -> Rendered:
         f"<p lang=zh>请求未被接受，没有任何改动。</p><p><code>{escape(refusal.code)}</code> · "
         f"<code>{escape(interaction_id)}</code></p></main></html>"
     )
-    return Rendered(refusal.status, text.encode(), "text/html; charset=utf-8", refusal.headers)
+    headers = (("content-security-policy", CSP), *PAGE_HEADERS, *refusal.headers)
+    return Rendered(refusal.status, text.encode(), "text/html; charset=utf-8", headers)
 
 
 def _headers(refusal: Refusal, status: int) -> tuple[tuple[str, str], ...]:

@@ -62,3 +62,11 @@ async def test_the_session_cookie_is_for_this_site_and_no_script(world: World) -
     assert answer.status_code == 303
     assert "HttpOnly" in answer.headers["set-cookie"]
     assert "SameSite=Strict" in answer.headers["set-cookie"]
+
+
+async def test_a_page_that_refuses_is_as_strict_as_any_other(world: World) -> None:
+    page = await world.http.get("/r/nonsense")
+    assert page.status_code >= 400
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-frame-options"] == "DENY"
