@@ -16,6 +16,7 @@ from gateway.ids import new_id
 from gateway.jsonio import canonical
 
 BANK_ZONE = ZoneInfo("Asia/Shanghai")  # the bank's business day; the contract's own zone decides tiers and limits
+LEAF_VERSION = 2  # of the event's canonical form: docs/settlement-rules.md §2
 DAY_LOCK = 0x64617900 << 32  # advisory lock space: "day\0", then the day's ordinal
 
 
@@ -73,6 +74,7 @@ def leaf(event: Event, *, now_ms: int, day: date) -> bytes:
             "recorded_at_ms": now_ms,
             "subject_token": event.subject_token,
             "type": event.type,
+            "v": LEAF_VERSION,
         }
     )
 

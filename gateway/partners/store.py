@@ -157,3 +157,14 @@ async def insert_identity_key(conn: Connection, partner_id: str, *, epoch: int, 
         partner_id, epoch, key_sealed, now_ms,
     )  # fmt: skip
     return bool(made)
+
+
+# --- known customers -------------------------------------------------------------------------------------------------
+async def know_customers(conn: Connection, tokens: Sequence[tuple[str, str]], *, source: str, now_ms: int) -> None:
+    """(partner, token) pairs that a fact vouches for; known ones stay as they are. See `known_customer`."""
+    await conn.execute(
+        """INSERT INTO known_customer (partner_id, token, epoch, source, known_at_ms)
+           SELECT DISTINCT n.partner_id, n.token, split_part(n.token, '_', 2)::int, $3, $4::bigint
+           FROM unnest($1::text[], $2::text[]) AS n (partner_id, token) ON CONFLICT DO NOTHING""",
+        [partner_id for partner_id, _ in tokens], [token for _, token in tokens], source, now_ms,
+    )  # fmt: skip
