@@ -14,8 +14,8 @@ import msgspec
 
 from gateway.clock import to_ms
 
-Party = Literal["bank", "partner", "merchant", "network"]
-Evidence = Literal["signed_scan", "click_id", "batch", "code"]
+Party = Literal["bank", "partner"]  # merchants and networks fund nothing until they have accounts of their own
+Evidence = Literal["signed_scan", "batch"]  # what the gateway witnesses or records: others would never count
 Goal = Literal["ACCOUNT_OPENED", "CARD_ACTIVATED", "SPEND"]  # what the bank's feed tells: others would never pay
 BPS_WHOLE = 10_000
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -102,13 +102,19 @@ class Commission(_Terms, frozen=True, kw_only=True):
 
 
 class Attribution(_Terms, frozen=True, kw_only=True):
-    """What counts as bringing a customer, how far back, first or last, and how long goals follow."""
+    """What counts as bringing a customer, how far back, first or last, and how long goals follow.
+
+    `min_gap`: the same row sent again within it does not renew its touch. `new_customer`: only who had no account at the
+    bank when the touch was recorded is paid for ("no_account"), or no account in that time before ("no_account_since:365d").
+    """
 
     order: tuple[Evidence, ...]
     pick: Literal["first", "last"] = "last"
     lookback: str = "30d"
     post_window: str = "90d"
     exclusive_for: tuple[Goal, ...] = ("ACCOUNT_OPENED",)
+    min_gap: str = "24h"
+    new_customer: str = "no_account"
 
     @property
     def lookback_ms(self) -> int:
@@ -118,21 +124,32 @@ class Attribution(_Terms, frozen=True, kw_only=True):
     def post_window_ms(self) -> int:
         return duration_ms(self.post_window)
 
+    @property
+    def min_gap_ms(self) -> int:
+        return duration_ms(self.min_gap)
+
+    @property
+    def no_account_since_ms(self) -> int | None:
+        """How long ago an account does not count any more; None: an account at any time before excludes."""
+        _, _, since = self.new_customer.partition(":")
+        return duration_ms(since) if since else None
+
 
 class Settle(_Terms, frozen=True, kw_only=True):
-    """The cycle, the least that is paid out, and what happens to a negative net (it is carried, never clipped)."""
+    """The least that is paid out, what happens to a negative net (it is carried, never clipped), and how many days after
+    its moment a parking stay or a batch row may still be told."""
 
-    cycle: Literal["day", "month"] = "month"
     min_pay_minor: int = 0
     negative: Literal["carry"] = "carry"
+    late_days: int = 3
 
 
 class ExampleGiven(_Terms, frozen=True, kw_only=True):
-    """An order under one of the contract's discounts; `event_id` seeds the spare cent."""
+    """An order under one of the contract's discounts; `seed` decides who has the spare cent."""
 
     discount: str
     order_minor: int
-    event_id: str = "example"
+    seed: str = "example"
 
 
 class ExampleExpect(_Terms, frozen=True, kw_only=True):
@@ -141,8 +158,6 @@ class ExampleExpect(_Terms, frozen=True, kw_only=True):
     off_minor: int
     bank: int = 0
     partner: int = 0
-    merchant: int = 0
-    network: int = 0
 
 
 class Example(_Terms, frozen=True, kw_only=True):
@@ -153,7 +168,7 @@ class Example(_Terms, frozen=True, kw_only=True):
 
 
 class Head(_Terms, frozen=True, kw_only=True):
-    """Which contract, which version, whose days."""
+    """Which contract, which version, whose days. `unknown_customer`: whether offers are for tokens that nobody vouches for."""
 
     id: str
     version: int
@@ -161,6 +176,7 @@ class Head(_Terms, frozen=True, kw_only=True):
     valid_from: date
     valid_to: date | None = None
     timezone: str = "Asia/Shanghai"
+    unknown_customer: Literal["refuse", "allow"] = "refuse"
 
 
 class Contract(_Terms, frozen=True, kw_only=True):

@@ -10,15 +10,19 @@ from gateway.document import DocumentInvalid, shape_document
 from gateway.money import MINOR_DIGITS
 from gateway.partners.contract import (
     BPS_WHOLE,
+    Attribution,
     Commission,
     Conditions,
     Contract,
     Discount,
     Head,
+    Settle,
     Share,
     clock_range,
     duration_ms,
 )
+
+LATE_DAYS_MOST = 30  # what is older is an amendment, which two people decide
 
 
 def from_document(plain: Any, *, file: str = "contract") -> Contract:
@@ -37,13 +41,8 @@ def _faults(contract: Contract) -> list[tuple[str, str]]:
     found += _repeated("$.discount", [discount.id for discount in contract.discount])
     found += _repeated("$.commission", [commission.goal for commission in contract.commission])
     if contract.attribution is not None:
-        found += _durations("$.attribution", lookback=contract.attribution.lookback,
-                            post_window=contract.attribution.post_window)  # fmt: skip
-        found += _repeated("$.attribution.order", list(contract.attribution.order))
-        if not contract.attribution.order:
-            found.append(("$.attribution.order", "names no evidence"))
-    if contract.settle.min_pay_minor < 0:
-        found.append(("$.settle.min_pay_minor", "is negative"))
+        found += _attribution_faults(contract.attribution)
+    found += _settle_faults(contract.settle)
     for i, example in enumerate(contract.example):
         if contract.find_discount(example.given.discount) is None:
             found.append((f"$.example[{i}].given.discount", "is not a discount of this contract"))
@@ -62,6 +61,29 @@ def _head_faults(head: Head) -> list[tuple[str, str]]:
         ZoneInfo(head.timezone)
     except (ZoneInfoNotFoundError, ValueError):
         found.append(("$.contract.timezone", f"{head.timezone!r} is not a time zone like Asia/Shanghai"))
+    return found
+
+
+def _attribution_faults(agreed: Attribution) -> list[tuple[str, str]]:
+    key = "$.attribution"
+    found = _durations(key, lookback=agreed.lookback, post_window=agreed.post_window, min_gap=agreed.min_gap)
+    found += _repeated(f"{key}.order", list(agreed.order))
+    if not agreed.order:
+        found.append((f"{key}.order", "names no evidence"))
+    word, colon, since = agreed.new_customer.partition(":")
+    if (word, colon) not in (("no_account", ""), ("no_account_since", ":")):
+        found.append((f"{key}.new_customer", "is neither no_account nor no_account_since:<duration>"))
+    elif colon:
+        found += _durations(key, new_customer=since)
+    return found
+
+
+def _settle_faults(settle: Settle) -> list[tuple[str, str]]:
+    found = []
+    if settle.min_pay_minor < 0:
+        found.append(("$.settle.min_pay_minor", "is negative"))
+    if not 0 <= settle.late_days <= LATE_DAYS_MOST:
+        found.append(("$.settle.late_days", f"is not 0 to {LATE_DAYS_MOST}"))
     return found
 
 
