@@ -104,8 +104,8 @@ class Commission(_Terms, frozen=True, kw_only=True):
 class Attribution(_Terms, frozen=True, kw_only=True):
     """What counts as bringing a customer, how far back, first or last, and how long goals follow.
 
-    `min_gap`: the same row sent again within it does not renew its touch. `new_customer`: only who had no account at the
-    bank when the touch was recorded is paid for ("no_account"), or no account in that time before ("no_account_since:365d").
+    `min_gap`: the same row sent again within it does not renew its touch. `new_customer`: only who had no account at
+    the bank when the touch was recorded is paid for ("no_account"), or none for so long ("no_account_since:365d").
     """
 
     order: tuple[Evidence, ...]
@@ -136,8 +136,10 @@ class Attribution(_Terms, frozen=True, kw_only=True):
 
 
 class Settle(_Terms, frozen=True, kw_only=True):
-    """The least that is paid out, what happens to a negative net (it is carried, never clipped), and how many days after
-    its moment a parking stay or a batch row may still be told."""
+    """The least that is paid out, and what happens to a negative net (it is carried, never clipped).
+
+    `late_days`: how long after its moment a parking stay or a batch row may still be told.
+    """
 
     min_pay_minor: int = 0
     negative: Literal["carry"] = "carry"
@@ -168,7 +170,7 @@ class Example(_Terms, frozen=True, kw_only=True):
 
 
 class Head(_Terms, frozen=True, kw_only=True):
-    """Which contract, which version, whose days. `unknown_customer`: whether offers are for tokens that nobody vouches for."""
+    """Which contract, which version, whose days; and whether offers are for customer tokens that nobody vouches for."""
 
     id: str
     version: int
