@@ -1,9 +1,9 @@
 """Who pays which part of a discount: the split of docs/settlement-rules.md §6, local to one event and unbiased.
 
-Cumulative rounding with an offset that the seed decides: the legs sum to the amount, each is within one unit of its exact
-part, and over many seeds its mean is the exact part, whatever the amounts are. (Largest remainder is not: at a price of
-one fen and shares of 60 and 40 per cent it gives the spare unit to the same party each time.) The settlement engine and
-the verifier follow the same page, each with its own code.
+Cumulative rounding with an offset that the seed decides: the legs sum to the amount, each is within one unit of its
+exact part, and over many seeds its mean is the exact part, whatever the amounts are. (Largest remainder is not: at a
+price of one fen and shares of 60 and 40 per cent it gives the spare unit to the same party each time.) The settlement
+engine and the verifier follow the same page, each with its own code.
 """
 
 from collections.abc import Mapping, Sequence
