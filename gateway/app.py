@@ -75,7 +75,7 @@ async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundatio
     feed = ChangeFeed(database)
     await feed.start()
     stack.push_async_callback(feed.stop)
-    snapshots = SnapshotKeeper(database)
+    snapshots = SnapshotKeeper(database, age_s=lambda: feed.age_s)
     await snapshots.load()
     feed.subscribe(lambda changes: keyring.refresh(database, list(changes)))
     feed.subscribe(snapshots.refresh)

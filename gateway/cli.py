@@ -190,7 +190,7 @@ def diff(folder: Folder = Path(), home: Home = HOME) -> None:
     from gateway.partners.plan_table import render
     from gateway.routes import POLICY_OPERATIONS
 
-    found = _with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS))
+    found = _with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
     Console().print(render(found))
     raise typer.Exit(1 if found.steps else 0)
 

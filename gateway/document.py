@@ -60,6 +60,8 @@ def document_hash(document: Any) -> bytes:
 def _plain(value: Any, *, file: str, key: str) -> Any:
     """JSON's types only; a float is refused, as neither money nor a share of it ever is one."""
     match value:
+        case str() if "\0" in value:
+            raise DocumentInvalid(file, key, "holds a NUL character")
         case bool() | int() | str():
             return value
         case float():

@@ -77,6 +77,8 @@ TABLE = (
     _gauge("parasol_config_age_seconds", "", "Since the slowest worker last knew its configuration to be current",
            blend=Blend.HIGHEST),
     _counter("parasol_documents_refused_total", "kind", "Applied documents that this program could not read"),
+    _gauge("parasol_terms_unreadable", "partner", "1 while a version of the partner's contract cannot be read",
+           blend=Blend.HIGHEST),
     _histogram("parasol_event_loop_lag_seconds", "", "How late a worker's event loop wakes", buckets=LAG_S),
     _counter("parasol_chore_runs_total", "chore outcome", "Runs of the back office's chores"),
     _histogram("parasol_chore_seconds", "chore", "Time that a chore took", buckets=CHORE_S),

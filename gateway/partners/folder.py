@@ -29,14 +29,14 @@ class ContractDraft:
 
 @dataclass(frozen=True, slots=True)
 class AgreedDocument:
-    """One document to apply. `version` is the contract's own; partners and policies get theirs when applied."""
+    """One document to apply. Of a contract, `contract` is the version read; others are numbered when applied."""
 
     file: str
     kind: str
     id: str
     partner_id: str | None
-    version: int | None
     body: Mapping[str, Any]
+    contract: Contract | None = None
 
     @property
     def sha256(self) -> bytes:
@@ -54,12 +54,14 @@ class AgreedFolder:
     def documents(self) -> Iterator[AgreedDocument]:
         """In the order of applying: what is referred to comes first."""
         for policy_id, policy in self.policies.items():
-            yield AgreedDocument(policy.file, "policy", policy_id, None, None, policy.document)
+            yield AgreedDocument(policy.file, "policy", policy_id, None, policy.document)
         for partner_id, partner in self.partners.items():
-            yield AgreedDocument(partner.file, "partner", partner_id, partner_id, None, partner.document)
+            yield AgreedDocument(partner.file, "partner", partner_id, partner_id, partner.document)
         for draft in self.contracts:
-            head, body = draft.contract.contract, decode(canonical(document(draft.contract)), dict[str, Any])
-            yield AgreedDocument(draft.file, "contract", head.id, draft.partner_id, head.version, body)
+            body = decode(canonical(document(draft.contract)), dict[str, Any])
+            yield AgreedDocument(
+                draft.file, "contract", draft.contract.contract_id, draft.partner_id, body, contract=draft.contract
+            )
 
 
 def load_folder(folder: Path, operations: frozenset[str]) -> AgreedFolder:
@@ -110,8 +112,6 @@ def _check_order(drafts: list[ContractDraft]) -> None:
             raise DocumentInvalid(after.file, "$.contract.id", f"is not the id in {before.file}; a partner has one")
         if after.contract.version == before.contract.version:
             raise DocumentInvalid(after.file, "$.contract.version", f"is also the version of {before.file}")
-        if after.contract.contract.valid_from < before.contract.contract.valid_from:
-            raise DocumentInvalid(after.file, "$.contract.valid_from", f"is before that of {before.file}")
     if drafts and not drafts[-1].file.endswith(f"/{LATEST}"):
         raise DocumentInvalid(drafts[-1].file, "$.contract.version", f"is later than that of {LATEST}")
 

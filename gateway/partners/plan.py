@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from gateway.partners.contract import Contract
+
 
 class Step(StrEnum):
     """What happens to one document."""
@@ -26,7 +28,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class PlannedDocument:
-    """`version` is the one in force after applying; `body` is what would be stored."""
+    """`version` is the last one after applying; `body` is what would be stored; `note` is for people."""
 
     step: Step
     kind: str
@@ -36,6 +38,8 @@ class PlannedDocument:
     body: Mapping[str, Any]
     sha256: bytes
     differences: tuple[Difference, ...] = ()
+    contract: Contract | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,15 @@ def render(plan: Plan) -> RenderableType:
     table = Table("", "Kind", "Id", "Version", "What differs", title="partners/ and policies/", title_justify="left")
     for document in plan.documents:
         table.add_row(
-            document.step.value, document.kind, document.id, str(document.version), _differences(document),
+            document.step.value, document.kind, document.id, str(document.version), _told(document),
             style=_STYLE[document.step],
         )  # fmt: skip
     return table
 
 
-def _differences(document: PlannedDocument) -> str:
-    return "\n".join(escape(_line(difference)) for difference in document.differences)
+def _told(document: PlannedDocument) -> str:
+    lines = [document.note] if document.note else []
+    return "\n".join(escape(line) for line in [*lines, *map(_line, document.differences)])
 
 
 def _line(difference: Difference) -> str:

@@ -1,29 +1,32 @@
 """What every worker knows without asking: a frozen picture of partners, apps, policies, contracts and revocations.
 
 A request reads one Snapshot from start to end. The keeper swaps in a new one when the change feed says so. Documents
-are compiled once a version; one that this program cannot read leaves the last good one of that name in force, is
-counted, and holds nothing else up: a suspension must bite whatever state a neighbour's file is in.
+are compiled once a version; one that this program cannot read is counted and holds nothing else up: a suspension must
+bite whatever state a neighbour's file is in. Of a partner or a policy the last good version stays in force. A contract
+version that cannot be read stops that partner's pricing from its start on, as any other terms would be the wrong ones.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
 from gateway import metrics
-from gateway.clock import now_ms
+from gateway.clock import now_ms, rfc3339
 from gateway.database import Connection, Database
 from gateway.database.changes import Change, latest_seq
-from gateway.document import DocumentInvalid
+from gateway.document import DocumentInvalid, document_hash
 from gateway.partners import store
-from gateway.partners.contract import Contract
+from gateway.partners.contract import Contract, document
 from gateway.partners.contract_rules import from_document
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.partner_file import PartnerTerms, compile_partner, partner_terms
+from gateway.partners.recording import PICTURE_LIMIT_S
 from gateway.partners.store import Version
 from gateway.policies.policy import Policy
 from gateway.policies.policy_file import DEFAULT, PolicyTerms, compile_policy, policy_terms
+from gateway.refusal import Refusal
 
 log = structlog.get_logger(__name__)
 _KINDS = frozenset(("partner", "policy", "contract", "app_key", "grant"))  # changes that a snapshot shows
@@ -34,6 +37,29 @@ _READERS: dict[str, Callable[..., Any]] = {
 }
 
 
+class TermsUnreadable(Refusal):
+    """Your contract has a version for that moment that this gateway cannot read yet. We know; try again later."""
+
+    status, code, ob_code, outcome = 503, "terms_unreadable", "D033", "gateway_error"
+    title = "The terms of that moment cannot be read"
+
+
+class PictureTooOld(Refusal):
+    """This worker has not heard for a minute who may do what under which terms, so it does nothing. Try again."""
+
+    status, code, ob_code, outcome = 503, "configuration_stale", "U000", "gateway_error"
+    title = "The gateway cannot tell what is in force"
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableTerms:
+    """The version of a partner that cannot be read; of several, the one that starts first."""
+
+    contract_id: str
+    version: int
+    starts_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """`generation` is the change feed's `seq` that the picture holds; `policies` has each partner's own, compiled."""
@@ -42,26 +68,53 @@ class Snapshot:
     partners: Mapping[str, Partner]
     apps: Mapping[str, App]  # by client_id
     policies: Mapping[str, Policy]  # by partner_id; absent = everything denied
-    contracts: Mapping[str, tuple[Contract, ...]]  # by partner_id, oldest version first
+    contracts: Mapping[str, tuple[Contract, ...]]  # by partner_id, as recorded, all currencies; only what can be read
     revoked_grants: frozenset[str]
+    unreadable: Mapping[str, UnreadableTerms] = field(default_factory=dict)  # by partner_id
 
     def contract_at(self, partner_id: str, occurred_ms: int) -> Contract | None:
-        """The version whose term holds that instant; of several, the latest. Never today's terms for an old fact."""
+        """The version whose term holds that instant; of several, the latest. Never today's terms for an old fact.
+
+        Raises TermsUnreadable from the start of a version that cannot be read on, also after its end: what its funders
+        and customers had used of their caps by then is part of every later price.
+        """
+        unreadable = self.unreadable.get(partner_id)
+        if unreadable is not None and occurred_ms >= unreadable.starts_ms:
+            raise TermsUnreadable(
+                f"Version {unreadable.version} of your contract, from {rfc3339(unreadable.starts_ms)} on, "
+                "cannot be read here yet. The bank has been told; try again later"
+            )
         versions = self.contracts.get(partner_id, ())
         return next((contract for contract in reversed(versions) if contract.in_force(occurred_ms)), None)
 
+    def contract_version(self, partner_id: str, version: int) -> Contract:
+        """The version that a fact names. Raises TermsUnreadable where this program cannot read it."""
+        found = next((c for c in self.contracts.get(partner_id, ()) if c.version == version), None)
+        if found is None:
+            raise TermsUnreadable(f"Version {version} of your contract cannot be read here. Try again later")
+        return found
+
 
 class SnapshotKeeper:
-    """One instance a worker. Start the change feed, `load`, and subscribe `refresh` to the feed."""
+    """One instance a worker. Start the change feed, `load`, and subscribe `refresh` to the feed.
 
-    def __init__(self, database: Database) -> None:
+    `age_s` says how long ago the picture was surely current: settlement counts on it that nobody prices by one that is
+    older than PICTURE_LIMIT_S (recording.py), and a suspension must not wait for a worker that is cut off.
+    """
+
+    def __init__(self, database: Database, *, age_s: Callable[[], float] = lambda: 0.0) -> None:
         self._database = database
+        self._age_s = age_s
+        self._alerted: frozenset[str] = frozenset()
         self._documents = CompiledDocuments()
         self._current: Snapshot | None = None
 
     @property
     def current(self) -> Snapshot:
+        """Raises PictureTooOld."""
         assert self._current is not None, "load comes before the first request"
+        if self._age_s() > PICTURE_LIMIT_S:
+            raise PictureTooOld
         return self._current
 
     async def load(self) -> None:
@@ -76,7 +129,8 @@ class SnapshotKeeper:
         if kinds == {"grant"}:
             async with self._database.connection() as conn:
                 revoked = await store.revoked_grants(conn, now_ms=now_ms())
-            self._swap(replace(self.current, generation=changes[-1].seq, revoked_grants=revoked))
+            assert self._current is not None, "load comes before the feed"
+            self._swap(replace(self._current, generation=changes[-1].seq, revoked_grants=revoked))
         elif kinds:
             await self.load()
 
@@ -84,6 +138,9 @@ class SnapshotKeeper:
         if self._current is None or fresh.generation >= self._current.generation:
             self._current = fresh
             metrics.gauge("parasol_config_generation", fresh.generation)
+            for partner_id in self._alerted | fresh.unreadable.keys():
+                metrics.gauge("parasol_terms_unreadable", int(partner_id in fresh.unreadable), partner=partner_id)
+            self._alerted |= fresh.unreadable.keys()
 
 
 class CompiledDocuments:
@@ -109,7 +166,9 @@ class CompiledDocuments:
     async def _compile(self, conn: Connection, version: Version, body: Any) -> Any:
         """The terms, or those of the last good version before; a contract's versions never stand for one another."""
         terms = _compiled(version.name, body)
-        if terms is None and version.kind != "contract":
+        if version.kind == "contract":
+            return _as_recorded(version, terms)
+        if terms is None:
             async for earlier, old_body in store.versions_before(conn, version.name):
                 if (terms := _compiled((version.kind, version.id, earlier), old_body)) is not None:
                     break
@@ -127,6 +186,17 @@ def _compiled(name: tuple[str, str, int], body: Any) -> Any:
         return None
 
 
+def _as_recorded(version: Version, contract: Contract | None) -> Contract | None:
+    """The contract, if it says to this program exactly what was agreed and sealed; if not, somebody is told."""
+    if contract is not None and document_hash(document(contract)) == version.sha256:
+        return contract
+    log.error(
+        "terms_unreadable", partner_id=version.partner_id, contract_id=version.id, contract_version=version.version,
+        reason=f"no pricing from {rfc3339(version.starts_ms or 0)} on",
+    )  # fmt: skip
+    return None
+
+
 async def _read(conn: Connection, documents: CompiledDocuments) -> Snapshot:
     """One consistent picture, in the caller's transaction."""
     generation = await latest_seq(conn)
@@ -137,13 +207,15 @@ async def _read(conn: Connection, documents: CompiledDocuments) -> Snapshot:
         name: compile_partner(terms, state=states.get(name, PartnerState.ACTIVE), registered=keys)
         for (name, _), terms in documents.of("partner", versions).items()
     }
+    contracts = documents.of("contract", versions)
     return Snapshot(
         generation=generation,
         partners=partners,
         apps={app.client_id: app for partner in partners.values() for app in partner.apps},
         policies=_policies(documents.of("partner", versions), documents.of("policy", versions)),
-        contracts=_contracts(documents.of("contract", versions), versions),
+        contracts=_contracts(contracts, versions),
         revoked_grants=await store.revoked_grants(conn, now_ms=now_ms()),
+        unreadable=_unreadable(contracts, versions),
     )
 
 
@@ -173,4 +245,20 @@ def _contracts(
         contract = contracts.get((version.id, version.version))
         if version.kind == "contract" and contract is not None and version.partner_id is not None:
             found[version.partner_id] = (*found.get(version.partner_id, ()), contract)
+    return found
+
+
+def _unreadable(
+    contracts: Mapping[tuple[str, int], Contract], versions: Sequence[Version]
+) -> dict[str, UnreadableTerms]:
+    """By partner id, the first start of what is recorded and cannot be read."""
+    found: dict[str, UnreadableTerms] = {}
+    for version in versions:
+        if version.kind != "contract" or (version.id, version.version) in contracts:
+            continue
+        assert version.partner_id is not None
+        assert version.starts_ms is not None, "a contract's row has its term"
+        known = found.get(version.partner_id)
+        if known is None or version.starts_ms < known.starts_ms:
+            found[version.partner_id] = UnreadableTerms(version.id, version.version, version.starts_ms)
     return found

@@ -13,7 +13,10 @@ _APPLY = 0x61707079  # advisory lock: "appy"; documents are applied by one at a 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One row of `document` without its body. `kind` is partner, contract or policy."""
+    """One row of `document` without its body. `kind` is partner, contract or policy.
+
+    A contract's term and currency are columns, so that a program that cannot read the body knows what it misses.
+    """
 
     kind: str
     id: str
@@ -21,6 +24,10 @@ class Version:
     partner_id: str | None
     sha256: bytes
     withdrawn: bool
+    applied_at_ms: int
+    starts_ms: int | None = None
+    ends_ms: int | None = None
+    currency: str | None = None
 
     @property
     def name(self) -> tuple[str, str, int]:
@@ -29,7 +36,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """A row to insert."""
+    """A row to insert; a contract's has its term and currency."""
 
     kind: str
     id: str
@@ -38,6 +45,9 @@ class NewVersion:
     body: Mapping[str, Any]
     sha256: bytes
     withdrawn: bool = False
+    starts_ms: int | None = None
+    ends_ms: int | None = None
+    currency: str | None = None
 
 
 async def lock_documents(conn: Connection) -> None:
@@ -48,7 +58,7 @@ async def lock_documents(conn: Connection) -> None:
 async def latest_versions(conn: Connection) -> list[Version]:
     """The last version of every partner and policy, and every version of every contract, oldest first."""
     rows = await conn.fetch(
-        """SELECT kind, id, version, partner_id, sha256, withdrawn
+        """SELECT kind, id, version, partner_id, sha256, withdrawn, applied_at_ms, starts_ms, ends_ms, currency
            FROM (SELECT *, max(version) OVER (PARTITION BY kind, id) AS last FROM document) AS every
            WHERE kind = 'contract' OR version = last ORDER BY kind, id, version"""
     )
@@ -66,6 +76,16 @@ async def read_bodies(conn: Connection, names: Sequence[tuple[str, str, int]]) -
     return {(row["kind"], row["id"], row["version"]): row["body"] for row in rows}
 
 
+async def contract_versions(conn: Connection, partner_id: str) -> list[Version]:
+    """Every version recorded for the partner, of all currencies, in the order of recording and of their numbers."""
+    rows = await conn.fetch(
+        """SELECT kind, id, version, partner_id, sha256, withdrawn, applied_at_ms, starts_ms, ends_ms, currency
+           FROM document WHERE kind = 'contract' AND partner_id = $1 ORDER BY version""",
+        partner_id,
+    )
+    return [Version(**row) for row in rows]
+
+
 async def versions_before(conn: Connection, name: tuple[str, str, int]) -> AsyncIterator[tuple[int, Any]]:
     """(version, body) of the versions before this one, newest first."""
     async for row in conn.cursor(
@@ -78,9 +98,10 @@ async def versions_before(conn: Connection, name: tuple[str, str, int]) -> Async
 
 async def insert_version(conn: Connection, new: NewVersion, *, actor: str, now_ms: int) -> None:
     await conn.execute(
-        """INSERT INTO document (kind, id, version, partner_id, body, sha256, withdrawn, applied_at_ms, applied_by)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)""",
+        """INSERT INTO document (kind, id, version, partner_id, body, sha256, withdrawn, applied_at_ms, applied_by,
+               starts_ms, ends_ms, currency) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)""",
         new.kind, new.id, new.version, new.partner_id, new.body, new.sha256, new.withdrawn, now_ms, actor,
+        new.starts_ms, new.ends_ms, new.currency,
     )  # fmt: skip
 
 
