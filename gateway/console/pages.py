@@ -16,7 +16,7 @@ from gateway.console.api import partner_members
 from gateway.console.session import ConsoleSessions
 from gateway.database import Database
 from gateway.pages import page_answer, template_environment
-from gateway.partners.snapshot import SnapshotKeeper
+from gateway.partners.snapshot import SnapshotKeeper, TermsUnreadable
 from gateway.settlement import store as statements
 from gateway.settlement.api import statement_members
 from gateway.settlement.ops_api import ALL_STATES
@@ -50,7 +50,7 @@ class ConsolePages:
             return self._page("login.html", refused=False)
         snapshot = self.snapshots.current
         partners = sorted(snapshot.partners.values(), key=lambda partner: partner.partner_id)
-        running = {p.partner_id: await self.campaigns(p.partner_id, now_ms=call.now_ms) for p in partners}
+        running = {p.partner_id: await self._running(p.partner_id, now_ms=call.now_ms) for p in partners}
         async with self.database.connection() as conn:
             rows = await statements.statements(conn, partner_id=None, states=ALL_STATES, limit=SHOWN)
             trail = await audit.latest(conn, limit=20, before_seq=None)
@@ -59,10 +59,18 @@ class ConsolePages:
             operator=operator,
             generation=snapshot.generation,
             partners=[partner_members(partner) for partner in partners],
+            unreadable={name: (bad.version, rfc3339(bad.starts_ms)) for name, bad in snapshot.unreadable.items()},
             campaigns=running,
             statements=[statement_members(row) for row in rows],
             trail=[{**row, "at": rfc3339(row["at_ms"])} for row in trail],
         )
+
+    async def _running(self, partner_id: str, *, now_ms: int) -> list[dict[str, Any]]:
+        """No offers where the terms cannot be read: the page says so beside the partner, and shows everybody else."""
+        try:
+            return await self.campaigns(partner_id, now_ms=now_ms)
+        except TermsUnreadable:
+            return []
 
     async def log_in(self, call: OpenCall) -> Answer:
         """A whole key of somebody active opens a session; everything else is the same no."""

@@ -175,17 +175,13 @@ class RedemptionDesk:
         return contract, discount
 
     def _terms_of(self, quote: Quote) -> tuple[Contract, Discount]:
-        contract = self._version(quote.partner_id, quote.contract_id, quote.contract_version)
+        contract = self._snapshot().contract_version(quote.partner_id, quote.contract_version)
         discount = contract.find_discount(quote.discount_id)
         assert discount is not None, "the quote was made from this version"
         return contract, discount
 
     def _contract_of(self, redemption: Redemption) -> Contract:
-        return self._version(redemption.partner_id, redemption.contract_id, redemption.contract_version)
-
-    def _version(self, partner_id: str, contract_id: str, version: int) -> Contract:
-        versions = self._snapshot().contracts.get(partner_id, ())
-        return next(c for c in versions if (c.contract_id, c.version) == (contract_id, version))
+        return self._snapshot().contract_version(redemption.partner_id, redemption.contract_version)
 
     # --- batches -----------------------------------------------------------------------------------------------------
     async def _decide_holds(self, batch: Sequence[tuple[Hold, int]]) -> Sequence[Redemption | Refusal]:

@@ -257,3 +257,11 @@ def document(contract: Contract) -> dict[str, Any]:
     """The canonical JSON-able form: stored as a version, signed into statements, read by the verifier."""
     plain: dict[str, Any] = msgspec.to_builtins(contract)
     return plain
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def written(contract: Contract) -> bytes:
+    """The canonical JSON of `document(contract)`; in one go, as the types leave no room for a float."""
+    return _encoder.encode(contract)

@@ -8,6 +8,7 @@ version that cannot be read stops that partner's pricing from its start on, as a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -16,9 +17,9 @@ from gateway import metrics
 from gateway.clock import now_ms, rfc3339
 from gateway.database import Connection, Database
 from gateway.database.changes import Change, latest_seq
-from gateway.document import DocumentInvalid, document_hash
+from gateway.document import DocumentInvalid
 from gateway.partners import store
-from gateway.partners.contract import Contract, document
+from gateway.partners.contract import Contract, written
 from gateway.partners.contract_rules import from_document
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.partner_file import PartnerTerms, compile_partner, partner_terms
@@ -47,7 +48,8 @@ class TermsUnreadable(Refusal):
 class PictureTooOld(Refusal):
     """This worker has not heard for a minute who may do what under which terms, so it does nothing. Try again."""
 
-    status, code, ob_code, outcome = 503, "configuration_stale", "U000", "gateway_error"
+    status, ob_status = 503, 500  # the standard's files know no 503
+    code, ob_code, outcome = "configuration_stale", "U000", "gateway_error"
     title = "The gateway cannot tell what is in force"
 
 
@@ -105,7 +107,6 @@ class SnapshotKeeper:
     def __init__(self, database: Database, *, age_s: Callable[[], float] = lambda: 0.0) -> None:
         self._database = database
         self._age_s = age_s
-        self._alerted: frozenset[str] = frozenset()
         self._documents = CompiledDocuments()
         self._current: Snapshot | None = None
 
@@ -138,9 +139,8 @@ class SnapshotKeeper:
         if self._current is None or fresh.generation >= self._current.generation:
             self._current = fresh
             metrics.gauge("parasol_config_generation", fresh.generation)
-            for partner_id in self._alerted | fresh.unreadable.keys():
-                metrics.gauge("parasol_terms_unreadable", int(partner_id in fresh.unreadable), partner=partner_id)
-            self._alerted |= fresh.unreadable.keys()
+            for partner_id in fresh.unreadable:  # until this process ends: neither rows nor readers ever change
+                metrics.gauge("parasol_terms_unreadable", 1, partner=partner_id)
 
 
 class CompiledDocuments:
@@ -188,7 +188,7 @@ def _compiled(name: tuple[str, str, int], body: Any) -> Any:
 
 def _as_recorded(version: Version, contract: Contract | None) -> Contract | None:
     """The contract, if it says to this program exactly what was agreed and sealed; if not, somebody is told."""
-    if contract is not None and document_hash(document(contract)) == version.sha256:
+    if contract is not None and sha256(written(contract)).digest() == version.sha256:
         return contract
     log.error(
         "terms_unreadable", partner_id=version.partner_id, contract_id=version.id, contract_version=version.version,

@@ -1,6 +1,7 @@
 """Applying the agreed folder: versions, differences, and what is refused whole."""
 
 import asyncio
+import re
 from typing import Any
 
 import asyncpg
@@ -22,6 +23,13 @@ async def _apply(database: Database, agreed: Any, operations: frozenset[str]) ->
     return await apply(database, agreed.root, operations, actor="tester", now_ms=NOW)
 
 
+def later_version(agreed: Any, valid_from: str, *, version: int = 2) -> None:
+    """contract.toml as the next version, the one of before beside it."""
+    agreed.write(f"partners/metro/contract.v{version - 1}.toml", agreed.read(CONTRACT))
+    text = agreed.read(CONTRACT).replace(f"version = {version - 1}", f"version = {version}")
+    agreed.write(CONTRACT, re.sub(r"valid_from = \S+", f"valid_from = {valid_from}", text))
+
+
 async def _rows(database: Database, table: str) -> int:
     async with database.connection() as conn:
         return int(await conn.fetchval(f"SELECT count(*) FROM {table}"))
@@ -40,7 +48,7 @@ async def test_the_first_apply_adds_every_document(bare_database: Any, agreed: A
 
 
 async def test_a_plan_writes_nothing(bare_database: Any, agreed: Any, operations: Any) -> None:
-    assert len((await plan(bare_database, agreed.root, operations)).steps) == 4
+    assert len((await plan(bare_database, agreed.root, operations, now_ms=NOW)).steps) == 4
     assert [await _rows(bare_database, table) for table in ("document", "change", "audit")] == [0, 0, 0]
 
 
@@ -102,8 +110,7 @@ async def test_an_applied_contract_version_never_changes(bare_database: Any, agr
 
 async def test_new_terms_are_a_new_version_beside_the_old(bare_database: Any, agreed: Any, operations: Any) -> None:
     await _apply(bare_database, agreed, operations)
-    agreed.write("partners/metro/contract.v1.toml", agreed.read(CONTRACT))
-    agreed.edit(CONTRACT, "version = 1", "version = 2")
+    later_version(agreed, "2025-10-10")
     made = await _apply(bare_database, agreed, operations)
     assert [(step.id, step.version) for step in made.steps] == [("metro-2025", 2)]
 
@@ -126,7 +133,7 @@ async def test_a_contract_does_not_move_to_another_partner(bare_database: Any, a
 
 async def test_a_bad_file_refuses_the_whole_folder(bare_database: Any, agreed: Any, operations: Any) -> None:
     agreed.edit("policies/trader.toml", "burst = 20", "burst = 0")
-    for act in (plan(bare_database, agreed.root, operations), _apply(bare_database, agreed, operations)):
+    for act in (plan(bare_database, agreed.root, operations, now_ms=NOW), _apply(bare_database, agreed, operations)):
         with pytest.raises(DocumentInvalid, match=r"policies/trader\.toml: \$\.rate\.burst: "):
             await act
     assert [await _rows(bare_database, table) for table in ("document", "change", "audit")] == [0, 0, 0]
@@ -152,6 +159,6 @@ async def test_a_plan_reads_well_at_a_terminal(bare_database: Any, agreed: Any, 
     agreed.edit("policies/trader.toml", "burst = 20", "burst = 30")
     console = Console(width=120, record=True, file=None, quiet=False)
     with console.capture() as capture:
-        console.print(render(await plan(bare_database, agreed.root, operations)))
+        console.print(render(await plan(bare_database, agreed.root, operations, now_ms=NOW)))
     assert "$.rate.burst: 20 → 30" in capture.get()
     assert "unchanged" in capture.get()
