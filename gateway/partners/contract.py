@@ -7,6 +7,7 @@ An unknown key is an error of the shape; what the shape cannot say is in `contra
 import re
 from datetime import date, datetime, time
 from functools import lru_cache
+from hashlib import sha256
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -265,3 +266,8 @@ _encoder = msgspec.json.Encoder(order="sorted")
 def written(contract: Contract) -> bytes:
     """The canonical JSON of `document(contract)`; in one go, as the types leave no room for a float."""
     return _encoder.encode(contract)
+
+
+def fingerprint(contract: Contract) -> bytes:
+    """SHA-256 of what `written` gives: `contract.effective` names it, and whoever uses the version holds it to that."""
+    return sha256(written(contract)).digest()

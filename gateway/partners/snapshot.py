@@ -8,7 +8,6 @@ version that cannot be read stops that partner's pricing from its start on, as a
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -19,7 +18,7 @@ from gateway.database import Connection, Database
 from gateway.database.changes import Change, latest_seq
 from gateway.document import DocumentInvalid
 from gateway.partners import store
-from gateway.partners.contract import Contract, written
+from gateway.partners.contract import Contract, fingerprint
 from gateway.partners.contract_rules import from_document
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.partner_file import PartnerTerms, compile_partner, partner_terms
@@ -188,7 +187,7 @@ def _compiled(name: tuple[str, str, int], body: Any) -> Any:
 
 def _as_recorded(version: Version, contract: Contract | None) -> Contract | None:
     """The contract, if it says to this program exactly what was agreed and sealed; if not, somebody is told."""
-    if contract is not None and sha256(written(contract)).digest() == version.sha256:
+    if contract is not None and fingerprint(contract) == version.sha256:
         return contract
     log.error(
         "terms_unreadable", partner_id=version.partner_id, contract_id=version.id, contract_version=version.version,
