@@ -79,6 +79,22 @@ def test_a_good_contract_is_read_and_written_back_the_same() -> None:
         ("attribution.lookback", "0d", "$.attribution.lookback"),
         ("attribution.order", [], "$.attribution.order"),
         ("settle.min_pay_minor", -1, "$.settle.min_pay_minor"),
+        ("settle.negative", "clip", "$.settle.negative"),
+        ("attribution.min_gap", "0h", "$.attribution.min_gap"),
+        ("contract.id", "p 1", "$.contract.id"),
+        ("contract.version", 1_000_000, "$.contract.version"),
+        ("contract.timezone", "Asia", "$.contract.timezone"),
+        ("contract.timezone", "localtime", "$.contract.timezone"),
+        ("contract.valid_from", "1999-12-31", "$.contract.valid_from"),
+        ("contract.valid_to", "9998-01-01", "$.contract.valid_to"),
+        ("discount.0.id", "fen|2", "$.discount[0].id"),
+        ("discount.0.hold", "8d", "$.discount[0].hold"),
+        ("discount.0.max_off_minor", 10**15 + 1, "$.discount[0].max_off_minor"),
+        ("discount.0.fund.1.cap_minor", 10**30, "$.discount[0].fund[1].cap_minor"),
+        ("commission.0.steps.1.minor", 2**63, "$.commission[0].steps[1].minor"),
+        ("commission.0.tiers", "retroactive", "$.commission[0].tiers"),
+        ("commission.1.window", "", "$.commission[1].window"),
+        ("attribution.lookback", "9999d", "$.attribution.lookback"),
     ],
 )
 def test_a_bad_contract_is_refused_with_file_key_and_reason(path: str, value: Any, key: str) -> None:
@@ -89,11 +105,82 @@ def test_a_bad_contract_is_refused_with_file_key_and_reason(path: str, value: An
     assert refused.value.reason
 
 
+# Terms that people may expect and that would never act: refused, with what to do instead.
+WOULD_NOT_ACT = [
+    ("discount.0.fund.1.party", "merchant", "$.discount[0].fund[1].party", "share between bank and partner"),
+    ("discount.0.fund.1.party", "network", "$.discount[0].fund[1].party", "until merchants and networks have accounts"),
+    ("discount.0.fund.1.overflow", "merchant", "$.discount[0].fund[1].overflow", "share between bank and partner"),
+    ("attribution.order", ["batch", "click_id"], "$.attribution.order[1]", "nothing records clicks or codes"),
+    ("attribution.order", ["code"], "$.attribution.order[0]", "write signed_scan or batch"),
+    ("settle.cycle", "month", "$.settle", "leave cycle out"),
+    ("commission.1.goal", "LOAN_APPROVED", "$.commission[1].goal", "ACCOUNT_OPENED, CARD_ACTIVATED and SPEND only"),
+    ("settle.late_days", 31, "$.settle.late_days", "is not 0 to 30"),
+    ("settle.late_days", -1, "$.settle.late_days", "is not 0 to 30"),
+    ("attribution.min_gap", "daily", "$.attribution.min_gap", "is not a duration"),
+    ("attribution.new_customer", "anybody", "$.attribution.new_customer", "is neither no_account nor"),
+    ("attribution.new_customer", "no_account_since", "$.attribution.new_customer", "no_account_since:<duration>"),
+    ("attribution.new_customer", "no_account_since:", "$.attribution.new_customer", "is not a duration"),
+    ("attribution.new_customer", "no_account:365d", "$.attribution.new_customer", "is neither no_account nor"),
+    ("attribution.new_customer", "no_account_since:9999d", "$.attribution.new_customer", "longer than 3650 days"),
+    ("contract.unknown_customer", "ask", "$.contract.unknown_customer", "Invalid enum value"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "key", "reason"), WOULD_NOT_ACT)
+def test_a_term_that_would_not_act_is_refused_with_what_to_do(path: str, value: Any, key: str, reason: str) -> None:
+    with pytest.raises(DocumentInvalid) as refused:
+        from_document(change(path, value))
+    assert refused.value.key == key
+    assert reason in refused.value.reason
+
+
+def test_the_terms_that_act_mean_what_they_say() -> None:
+    """Each value of the vocabulary's newer terms, and what is meant where they are absent."""
+    plain = from_document(GOOD)
+    assert plain.attribution is not None
+    assert (plain.settle.late_days, plain.contract.unknown_customer) == (3, "refuse")
+    assert (plain.attribution.min_gap_ms, plain.attribution.no_account_since_ms) == (86_400_000, None)
+    assert plain.attribution.new_customer == "no_account"
+    for path, value in (
+        ("settle.late_days", 0), ("settle.late_days", 30), ("contract.unknown_customer", "allow"),
+        ("attribution.min_gap", "90s"), ("attribution.order", ["batch"]),
+    ):  # fmt: skip
+        from_document(change(path, value))
+    since = from_document(change("attribution.new_customer", "no_account_since:365d")).attribution
+    assert since is not None
+    assert since.no_account_since_ms == 365 * 86_400_000
+
+
 def test_an_example_that_comes_out_otherwise_refuses_the_contract(tmp_path: Path) -> None:
     text = (ROOT / "partners" / "parkco" / "contract.toml").read_text()
     file = tmp_path / "contract.toml"
     file.write_text(text.replace("bank = 899", "bank = 898", 1))
     with pytest.raises(DocumentInvalid, match="comes out as"):
+        load_contract(file, name="contract.toml")
+
+
+def test_an_examples_seed_decides_the_spare_cent(tmp_path: Path) -> None:
+    """The same order, another seed, another leg: the example of before does not hold any more."""
+    text = (ROOT / "partners" / "parkco" / "contract.toml").read_text()
+    file = tmp_path / "contract.toml"
+    seeds = {}
+    for seed in ("example", "k1|rdm_1"):
+        given_ = f'given = {{ discount = "first-park", order_minor = 1_500, seed = "{seed}" }}'
+        file.write_text(text.replace('given = { discount = "first-park", order_minor = 1_500 }', given_))
+        try:
+            load_contract(file, name="contract.toml")
+            seeds[seed] = "holds"
+        except DocumentInvalid as refused:
+            seeds[seed] = refused.reason
+    assert seeds["example"] == "holds"
+    assert seeds["k1|rdm_1"] == "comes out as off_minor = 1499 with legs {'bank': 900, 'partner': 599}"
+
+
+def test_a_text_with_a_nul_is_refused_before_the_database_would(tmp_path: Path) -> None:
+    text = (ROOT / "partners" / "parkco" / "contract.toml").read_text()
+    file = tmp_path / "contract.toml"
+    file.write_text(text.replace('title = "First parking', 'title = "\\u0000First parking', 1))
+    with pytest.raises(DocumentInvalid, match="NUL"):
         load_contract(file, name="contract.toml")
 
 
