@@ -187,4 +187,5 @@ def _bounded(text: str) -> Moment:
 
 def _span(late_ms: int) -> str:
     minutes = late_ms // 60_000
-    return f"{minutes} minutes" if minutes < 24 * 60 else f"{minutes // (24 * 60)} days"
+    number, unit = (minutes, "minute") if minutes < 24 * 60 else (minutes // (24 * 60), "day")
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
