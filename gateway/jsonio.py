@@ -4,10 +4,11 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gateway.refusal import BodyMalformed
+from gateway.clock import MomentBeyond, MomentMalformed, MomentOutOfRange, MomentUnreadable, reading_hook, spelling_hook
+from gateway.refusal import BodyMalformed, Refusal
 
 T = TypeVar("T")
-_encoder = msgspec.json.Encoder()
+_encoder = msgspec.json.Encoder(enc_hook=spelling_hook)
 _canonical = msgspec.json.Encoder(order="sorted")
 _NUL = b"\\u0000"  # PostgreSQL keeps no such character in a text
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
@@ -16,19 +17,34 @@ encode = _encoder.encode
 
 
 def decode(raw: bytes, shape: type[T]) -> T:
-    """Decode and validate in one pass. Raises BodyMalformed with the path; unknown members are refused by the shape."""
+    """Decode and validate in one pass; unknown members are refused by the shape, moments by the clock's one reader.
+
+    Raises BodyMalformed, MomentOutOfRange with the path.
+    """
     decoder = _decoders.get(shape)
     if decoder is None:
-        decoder = _decoders[shape] = msgspec.json.Decoder(shape)
+        decoder = _decoders[shape] = msgspec.json.Decoder(shape, dec_hook=reading_hook)
     if _NUL in raw:
         raise BodyMalformed("The body holds a NUL character, which no text of ours can", path="$")
     try:
         return decoder.decode(raw)  # type: ignore[no-any-return]
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
-        raise BodyMalformed(reason, path=path.rstrip("`") or "$") from None
+        raise _refusal_of(error.__cause__)(reason, path=path.rstrip("`") or "$") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BodyMalformed(f"The body is not JSON: {error}", path="$") from None
+
+
+def _refusal_of(cause: BaseException | None) -> type[Refusal]:
+    """What the clock's reader has raised, as a refusal; all else is another shape than agreed."""
+    if isinstance(cause, MomentBeyond):
+        return MomentOutOfRange
+    return MomentMalformed if isinstance(cause, MomentUnreadable) else BodyMalformed
+
+
+def plain(value: object) -> Any:
+    """The value as JSON's own types, moments as text: what is stored of a body, and compared."""
+    return msgspec.to_builtins(value, enc_hook=spelling_hook)
 
 
 def canonical(value: Any) -> bytes:

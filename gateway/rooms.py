@@ -153,7 +153,7 @@ def money(base: Foundation, common: Common) -> Wing:
         AccountsApi(database, common.consents, common.bank, fresh, issuer),
         PaymentsApi(database, common.consents, common.bank, till, issuer),
         DiscountsApi(desk, database, base.snapshot, common.plates, issuer),
-        ParkingApi(database, agreements, gate, barrier, cashier, common.plates, tariffs, issuer),
+        ParkingApi(database, agreements, gate, barrier, cashier, common.plates, base.snapshot, tariffs, issuer),
     )
     chores = (
         Chore("settle pending payments", 1, till.settle_pending_due),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,7 +17,7 @@ from gateway.accounts.shapes import (
 )
 from gateway.base64url import b64url, unb64url
 from gateway.call import Answer, Call
-from gateway.clock import rfc3339, to_ms
+from gateway.clock import asked_ms, rfc3339, to_ms
 from gateway.consents import store as consents
 from gateway.consents.book import ConsentBook
 from gateway.consents.consent import Consent, ConsentKind
@@ -32,7 +32,7 @@ _FOREVER_MS = 253_402_300_799_000
 
 
 class FieldDateInvalid(Refusal):
-    """A date that cannot be used."""
+    """A consent that would be over before it is given."""
 
     code, ob_code, outcome = "date_invalid", "U003", "schema"
     title = "The date cannot be used"
@@ -61,7 +61,7 @@ class AccountsApi:
         rules.check_permissions(request.data.permissions)
         body = _consent_body(request)
         expires = request.data.expiration_date_time
-        expires_ms = _moment(expires, "$.Data.ExpirationDateTime") if expires else None
+        expires_ms = to_ms(expires) if expires else None
         if expires_ms is not None and expires_ms <= call.now_ms:
             raise FieldDateInvalid("ExpirationDateTime lies in the past", path="$.Data.ExpirationDateTime")
         async with self.database.transaction() as conn:
@@ -177,13 +177,7 @@ def _consent_body(request: AccountConsentRequest) -> dict[str, Any]:
         "TransactionFromDateTime": request.data.transaction_from_date_time,
         "TransactionToDateTime": request.data.transaction_to_date_time,
     }
-    return body | {name: rfc3339(_moment(value, f"$.Data.{name}")) for name, value in given.items() if value}
-
-
-def _moment(value: datetime, path: str) -> int:
-    if value.tzinfo is None:
-        raise FieldDateInvalid("Write the time with its zone, like 2026-04-05T10:43:07+08:00", path=path)
-    return to_ms(value)
+    return body | {name: rfc3339(to_ms(value)) for name, value in given.items() if value}
 
 
 def _period(query: Mapping[str, str], body: Mapping[str, Any]) -> tuple[int, int]:
@@ -196,15 +190,8 @@ def _period(query: Mapping[str, str], body: Mapping[str, Any]) -> tuple[int, int
 
 
 def _query_moment(query: Mapping[str, str], name: str, otherwise: int) -> int:
-    """ISO 8601; a time without a zone is UTC. A `+` that arrives as a blank is a `+` that was not escaped."""
     text = query.get(name)
-    if text is None:
-        return otherwise
-    try:
-        value = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        raise FieldDateInvalid(f"{name} is not a date and time", path=f"$query.{name}") from None
-    return to_ms(value if value.tzinfo else value.replace(tzinfo=UTC))
+    return otherwise if text is None else asked_ms(text, path=f"$query.{name}")
 
 
 def _allowed(body: Mapping[str, Any], name: str, otherwise: int) -> int:

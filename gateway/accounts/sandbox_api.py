@@ -1,14 +1,13 @@
 """The sandbox bank's counter over HTTP: customers open accounts, activate cards and spend. Only in a sandbox."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from gateway.call import Answer, OpenCall
-from gateway.clock import to_ms
+from gateway.clock import Moment, moment_ms
 from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter, Opening
 from gateway.corebank.sandbox.store import FeedEvent
 from gateway.jsonio import decode
@@ -20,13 +19,6 @@ _Id = Annotated[str, Meta(min_length=1, max_length=100)]
 _Name = Annotated[str, Meta(min_length=1, max_length=70)]
 BULK_LIMIT = 500  # events or customers a call: some 60 KiB
 DEMO_LOGIN = "Sandbox customer"
-
-
-class MomentInvalid(Refusal):
-    """A time without a zone, or one that has not come yet."""
-
-    code, outcome = "moment_invalid", "schema"
-    title = "The time needs a zone and must not lie in the future"
 
 
 class TooManyItems(Refusal):
@@ -55,7 +47,7 @@ class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
 
     phone: str
     name: _Name = DEMO_LOGIN
-    occurred_date_time: datetime | None = None
+    occurred_date_time: Moment | None = None
     opening_balance: Amount | None = None
     scan_ticket: _Id | None = None
 
@@ -72,7 +64,7 @@ class BankEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename=
     event_id: _Id
     kind: Literal["CARD_ACTIVATED", "SPEND"]
     phone: str
-    occurred_date_time: datetime
+    occurred_date_time: Moment
     amount: Amount | None = None
 
 
@@ -144,9 +136,5 @@ def _check_count(items: list[NewCustomer] | list[BankEvent]) -> None:
         raise TooManyItems(f"Send 1 to {BULK_LIMIT} items")
 
 
-def _moment(value: datetime | None, path: str, *, now_ms: int) -> int:
-    if value is None:
-        return now_ms
-    if value.tzinfo is None or to_ms(value) > now_ms:
-        raise MomentInvalid(path=path)
-    return to_ms(value)
+def _moment(value: Moment | None, path: str, *, now_ms: int) -> int:
+    return now_ms if value is None else moment_ms(value, now_ms=now_ms, path=path)

@@ -1,13 +1,12 @@
 """Bodies as UK Open Banking 4.0.1 spells them: OBReadConsent1, OBAccount6, OBReadBalance1, OBTransaction6."""
 
 from collections.abc import Collection
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from gateway.accounts.permissions import shown_number
-from gateway.clock import rfc3339
+from gateway.clock import Moment, rfc3339
 from gateway.consents.consent import Consent
 from gateway.corebank.port import Account, Balance, Transaction
 from gateway.money import Money
@@ -17,9 +16,9 @@ class ConsentData(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     """OBReadConsent1.Data."""
 
     permissions: list[str]
-    expiration_date_time: datetime | None = None
-    transaction_from_date_time: datetime | None = None
-    transaction_to_date_time: datetime | None = None
+    expiration_date_time: Moment | None = None
+    transaction_from_date_time: Moment | None = None
+    transaction_to_date_time: Moment | None = None
 
 
 class Empty(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

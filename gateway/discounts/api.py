@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.call import Answer, Call, enveloped
-from gateway.clock import local_day, past_moment
+from gateway.clock import local_day, moment_ms
 from gateway.database import Database
 from gateway.discounts import store
 from gateway.discounts.desk import RedemptionDesk
@@ -28,6 +28,7 @@ from gateway.partners.snapshot import Snapshot
 from gateway.refusal import Refusal
 
 BASE = "/partner/v1"
+HOLD_LATE_MS = 15 * 60_000  # a price is asked for while the customer waits, or just after
 
 
 class AmountNotPositive(Refusal):
@@ -66,7 +67,7 @@ class DiscountsApi:
     async def quote_redemption(self, call: Call) -> Answer:
         """Nothing is reserved; the text `Quote` promises the price for a few minutes."""
         order: QuoteOrder = call.body.data
-        occasion = self._occasion(call, order, unsaid_ms=call.now_ms)
+        occasion = self._occasion(call, order, unsaid_ms=call.now_ms, late_ms=HOLD_LATE_MS)
         partner_id = call.partner.partner_id
         if order.offer_id is None:
             quotes = self.desk.offers(partner_id, occasion=occasion, now_ms=call.now_ms)
@@ -121,14 +122,15 @@ class DiscountsApi:
         """The price: as promised by the quote in the body, or as the terms say now."""
         partner_id = call.partner.partner_id
         if order.quote is None:
-            occasion = self._occasion(call, order, unsaid_ms=call.now_ms)
+            occasion = self._occasion(call, order, unsaid_ms=call.now_ms, late_ms=HOLD_LATE_MS)
             return self.desk.quote(partner_id, order.offer_id, occasion=occasion, now_ms=call.now_ms)
         promised = self.desk.unsealed(order.quote, partner_id=partner_id, now_ms=call.now_ms)
-        occasion = self._occasion(call, order, unsaid_ms=promised.occasion.occurred_at_ms)
+        promised_ms = promised.occasion.occurred_at_ms  # was early enough when it was quoted, and no other is taken
+        occasion = self._occasion(call, order, unsaid_ms=promised_ms, late_ms=None)
         promised.check_same(order.offer_id, occasion)
         return promised
 
-    def _occasion(self, call: Call, order: QuoteOrder | HoldOrder, *, unsaid_ms: int) -> Occasion:
+    def _occasion(self, call: Call, order: QuoteOrder | HoldOrder, *, unsaid_ms: int, late_ms: int | None) -> Occasion:
         """`unsaid_ms` is the moment where the partner does not say one."""
         money = _money(order.order_amount, "$.Data.OrderAmount")
         call.policy.check_amount(money, path="$.Data.OrderAmount")
@@ -138,7 +140,7 @@ class DiscountsApi:
         said = order.occurred_at
         return Occasion(
             money,
-            past_moment(said, now_ms=call.now_ms, path="$.Data.OccurredAt") if said else unsaid_ms,
+            moment_ms(said, now_ms=call.now_ms, path="$.Data.OccurredAt", late_ms=late_ms) if said else unsaid_ms,
             subject_token=order.customer_token,
             plate_digest=plate,
             site_id=order.site_id,

@@ -1,12 +1,12 @@
 """The JSON of the discount operations: bodies as they are read, redemptions and campaigns as they are shown."""
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.clock import rfc3339
+from gateway.clock import Moment, rfc3339
 from gateway.discounts.limits import Limit, counter
 from gateway.discounts.model import Redemption
 from gateway.discounts.quote import QUOTE_LIMIT, Quote
@@ -16,7 +16,6 @@ from gateway.partners.contract import Contract, Discount
 
 _Id = Annotated[str, Meta(min_length=1, max_length=100)]
 _Plate = Annotated[str, Meta(min_length=4, max_length=20)]
-_Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
@@ -38,7 +37,7 @@ class QuoteOrder(_Body, frozen=True):
     customer_token: _Id | None = None
     plate: _Plate | None = None
     site_id: _Id | None = None
-    occurred_at: _Moment | None = None
+    occurred_at: Moment | None = None
 
 
 class QuoteBody(_Body, frozen=True):
@@ -53,7 +52,7 @@ class HoldOrder(_Body, frozen=True):
     customer_token: _Id | None = None
     plate: _Plate | None = None
     site_id: _Id | None = None
-    occurred_at: _Moment | None = None
+    occurred_at: Moment | None = None
     reference: _Id | None = None
     quote: Annotated[str, Meta(max_length=QUOTE_LIMIT)] | None = None
 

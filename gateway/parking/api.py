@@ -1,15 +1,14 @@
 """Parking over HTTP: lots, plates under a mandate, entries, quotes, charges at the exit, refunds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from gateway.call import Answer, Call, enveloped
-from gateway.clock import past_moment
+from gateway.clock import Moment, MomentTooLate, moment_ms
 from gateway.database import Database
 from gateway.money import Money, parse_amount
 from gateway.parking.agreements import AgreementDesk
-from gateway.parking.charge import check_chargeable, exit_ms
+from gateway.parking.charge import check_chargeable, check_exit
 from gateway.parking.charging import Barrier, Exit
 from gateway.parking.entry import EntryGate
 from gateway.parking.model import Agreement, Charge, Session
@@ -25,12 +24,15 @@ from gateway.parking.shapes import (
     session_json,
 )
 from gateway.parking.store import charges, stays
-from gateway.parking.tariff import Tariff, fee_minor
+from gateway.parking.tariff import DAY_MINUTES, MINUTE_MS, Tariff, fee_minor
+from gateway.partners.contract import Settle
 from gateway.partners.occasion import Occasion, site_of
 from gateway.partners.plate import PlateReader
+from gateway.partners.snapshot import Snapshot
 from gateway.refusal import ForeignResource, Refusal, UnknownResource
 
 BASE = "/partner/v1/parking"
+_DAY_MS = DAY_MINUTES * MINUTE_MS
 
 
 class SiteWithoutTariff(Refusal):
@@ -64,6 +66,7 @@ class ParkingApi:
     barrier: Barrier
     counter: RefundCounter
     plates: PlateReader
+    snapshot: Callable[[], Snapshot]
     tariffs: Mapping[tuple[str, str], Tariff]
     public_url: str
 
@@ -99,11 +102,17 @@ class ParkingApi:
         order: EntryOrder = call.body.data
         site = site_of(call.partner, order.site_id)
         self._tariff(call, site.tariff_id)
+        plate = self.plates.read(call.partner.partner_id, order.plate, path="$.Data.Plate")
+        try:
+            entered_at_ms = self._told_ms(call, order.occurred_at)
+        except MomentTooLate:  # a retry of what was told in time finds its stay
+            known = await self.gate.find(call.partner.partner_id, key=_key(call), request_hash=call.request_hash)
+            if known is None:
+                raise
+            return self._session(201, known)
         session = await self.gate.enter(
-            call.partner.partner_id, site,
-            plate=self.plates.read(call.partner.partner_id, order.plate, path="$.Data.Plate"),
-            entered_at_ms=_moment(call, order.occurred_at), key=_key(call), request_hash=call.request_hash,
-            now_ms=call.now_ms,
+            call.partner.partner_id, site, plate=plate, entered_at_ms=entered_at_ms, key=_key(call),
+            request_hash=call.request_hash, now_ms=call.now_ms,
         )  # fmt: skip
         return self._session(201, session)
 
@@ -114,7 +123,7 @@ class ParkingApi:
         """What the stay costs at that moment, and what would come off. Nothing is reserved."""
         session = await self._own_session(call)
         check_chargeable(session)
-        left_ms = exit_ms(session, _moment(call, call.body.data.occurred_at))
+        left_ms = self._left_ms(call, session, call.body.data.occurred_at)
         fee, mcc = self._fee(call, session, left_ms)
         agreement = await self._agreement_of(session)
         occasion = Occasion(fee, left_ms, agreement.subject_token, session.plate_digest, session.site_id, mcc)
@@ -129,7 +138,7 @@ class ParkingApi:
         session = await self._own_session(call)
         if session.agreement_id is None:
             check_chargeable(session)
-        left_ms = exit_ms(session, _moment(call, order.occurred_at))
+        left_ms = self._left_ms(call, session, order.occurred_at)
         fee, mcc = self._fee(call, session, left_ms)
         leaving = Exit(
             session, await self._agreement_of(session), fee=fee, left_at_ms=left_ms, mcc=mcc, offer_id=order.offer_id,
@@ -182,6 +191,22 @@ class ParkingApi:
         assert session.agreement_id is not None, "only a blocked entry has none"
         return await self.agreements.find(session.partner_id, session.agreement_id)
 
+    def _told_ms(self, call: Call, said: Moment | None) -> int:
+        """The moment in the body, at most `late_days` of the contract in force ago; now, where none is said."""
+        if said is None:
+            return call.now_ms
+        contract = self.snapshot().contract_at(call.partner.partner_id, call.now_ms)
+        late_days = (contract.settle if contract is not None else Settle()).late_days
+        return moment_ms(said, now_ms=call.now_ms, path="$.Data.OccurredAt", late_ms=late_days * _DAY_MS)
+
+    def _left_ms(self, call: Call, session: Session, said: Moment | None) -> int:
+        """When the car left: as first told, however often and however late a debt is tried."""
+        if session.left_at_ms is not None:
+            return session.left_at_ms
+        left_ms = self._told_ms(call, said)
+        check_exit(session, left_ms)
+        return left_ms
+
     def _fee(self, call: Call, session: Session, left_ms: int) -> tuple[Money, str]:
         """The fee of the stay, and the category of its site."""
         site = site_of(call.partner, session.site_id)
@@ -207,10 +232,6 @@ class ParkingApi:
     def _charge(self, status: int, charge: Charge) -> Answer:
         address = f"{self.public_url}{BASE}/charges/{charge.charge_id}"
         return enveloped(status, charge_json(charge), address=address)
-
-
-def _moment(call: Call, said: datetime | None) -> int:
-    return call.now_ms if said is None else past_moment(said, now_ms=call.now_ms, path="$.Data.OccurredAt")
 
 
 def _key(call: Call) -> str:

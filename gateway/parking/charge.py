@@ -68,13 +68,10 @@ def check_chargeable(session: Session) -> None:
         raise SessionNotOpen(f"The session is {session.status}")
 
 
-def exit_ms(session: Session, said_ms: int) -> int:
-    """When the car left: as first reported, however often a debt is tried. Raises LeftBeforeEntry."""
-    if session.left_at_ms is not None:
-        return session.left_at_ms
-    if said_ms < session.entered_at_ms:
+def check_exit(session: Session, left_ms: int) -> None:
+    """Raises LeftBeforeEntry."""
+    if left_ms < session.entered_at_ms:
         raise LeftBeforeEntry(path="$.Data.OccurredAt")
-    return said_ms
 
 
 def refund_parts(charge: Charge, amount_minor: int) -> RefundParts:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.database import Connection, Database
-from gateway.database.idempotency import claim
+from gateway.database.idempotency import claim, lookup
 from gateway.events import outbox
 from gateway.events.outbox import Event
 from gateway.ids import new_id
@@ -22,6 +22,12 @@ class EntryGate:
 
     database: Database
     agreements: AgreementDesk
+
+    async def find(self, partner_id: str, *, key: str, request_hash: bytes) -> Session | None:
+        """The session that this key has made already."""
+        async with self.database.connection() as conn:
+            session_id = await lookup(conn, partner_id, OPERATION, key=key, request_hash=request_hash)
+            return None if session_id is None else await stays.find_session(conn, session_id)
 
     async def enter(
         self, partner_id: str, site: Site, *, plate: Plate, entered_at_ms: int, key: str, request_hash: bytes,

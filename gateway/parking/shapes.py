@@ -1,12 +1,11 @@
 """The JSON of the parking operations: bodies as they are read, lots, stays, charges and refunds as they are shown."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from gateway.clock import rfc3339
+from gateway.clock import Moment, rfc3339
 from gateway.money import Money
 from gateway.parking.model import Agreement, Charge, ChargeState, Refund, RefundState, Session
 from gateway.parking.ports import Offer
@@ -15,7 +14,6 @@ from gateway.partners.partner import Site
 
 _Id = Annotated[str, Meta(min_length=1, max_length=100)]
 _Plate = Annotated[str, Meta(min_length=4, max_length=20)]
-_Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
@@ -45,7 +43,7 @@ class EntryOrder(_Body, frozen=True):
 
     site_id: _Id
     plate: _Plate
-    occurred_at: _Moment | None = None
+    occurred_at: Moment | None = None
 
 
 class EntryBody(_Body, frozen=True):
@@ -55,7 +53,7 @@ class EntryBody(_Body, frozen=True):
 class ParkingQuoteOrder(_Body, frozen=True):
     """What would the stay cost at that moment; without OccurredAt: now."""
 
-    occurred_at: _Moment | None = None
+    occurred_at: Moment | None = None
 
 
 class ParkingQuoteBody(_Body, frozen=True):
@@ -65,7 +63,7 @@ class ParkingQuoteBody(_Body, frozen=True):
 class ChargeOrder(_Body, frozen=True):
     """A car at the exit. Without OfferId the best offer that has something left is used."""
 
-    occurred_at: _Moment | None = None
+    occurred_at: Moment | None = None
     offer_id: _Id | None = None
 
 

@@ -1,10 +1,11 @@
 """Who pays whom, as UK Open Banking 4.0.1 spells it: OBDomesticVRPInitiation and its parts, OBRisk1."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from gateway.clock import Moment
 
 Text34 = Annotated[str, Meta(min_length=1, max_length=34)]
 Text35 = Annotated[str, Meta(min_length=1, max_length=35)]
@@ -14,7 +15,6 @@ Text256 = Annotated[str, Meta(min_length=1, max_length=256)]
 Text350 = Annotated[str, Meta(min_length=1, max_length=350)]
 Country = Annotated[str, Meta(pattern="^[A-Z]{2}$")]
 Decimal = Annotated[str, Meta(pattern=r"^\d{1,13}(\.\d{1,5})?$")]
-Moment = Annotated[datetime, Meta(tz=True)]
 MaskedPlate = Annotated[str, Meta(pattern=r"^[A-Z0-9一-鿿]{1,2}\*{2,8}[A-Z0-9一-鿿]{0,2}$")]
 
 

@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.clock import rfc3339
+from gateway.clock import Moment, rfc3339
 from gateway.consents.consent import Consent
 from gateway.corebank.port import Account, OrderStatus, masked
+from gateway.jsonio import plain
 from gateway.payments.initiation import (
     Amount,
     CreditorAccount,
     Decimal,
     Initiation,
-    Moment,
     Part,
     PostalAddress,
     Remittance,
@@ -125,8 +125,8 @@ class PaymentRequest(Part, frozen=True):
 
 def members(part: Part) -> dict[str, Any]:
     """The object as sent, times in one spelling: what is stored, compared, and shown again."""
-    plain: dict[str, Any] = msgspec.to_builtins(part)
-    return plain
+    sent: dict[str, Any] = plain(part)
+    return sent
 
 
 # --- out ---------------------------------------------------------------------------------------------------------

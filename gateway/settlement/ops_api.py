@@ -8,13 +8,13 @@ import msgspec
 
 from gateway import audit, metrics
 from gateway.call import Answer, OpsCall
-from gateway.clock import local_day, rfc3339
+from gateway.clock import Day, asked_day, local_day, rfc3339
 from gateway.database import Connection, Database
 from gateway.events.outbox import BANK_ZONE, Event, append
 from gateway.ids import new_id
 from gateway.ledger.store import post
 from gateway.partners.snapshot import SnapshotKeeper
-from gateway.refusal import BodyMalformed, StateConflict, UnknownResource
+from gateway.refusal import StateConflict, UnknownResource
 from gateway.settlement import store
 from gateway.settlement.api import statement_members
 from gateway.settlement.life import (
@@ -36,7 +36,7 @@ class CalculateStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     """Everything that is not on a statement yet, through `to_day`."""
 
     partner_id: str
-    to_day: date
+    to_day: Day
 
 
 class ApproveStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -199,10 +199,7 @@ async def _statement(conn: Connection, call: OpsCall, *, lock: bool) -> Statemen
 
 
 def _day(call: OpsCall) -> date:
-    try:
-        return date.fromisoformat(call.path["Day"])
-    except ValueError:
-        raise BodyMalformed("Write the day as YYYY-MM-DD", path="$path.Day") from None
+    return asked_day(call.path["Day"], path="$path.Day")
 
 
 async def _record(conn: Connection, call: OpsCall, *, action: str, subject: str, detail: dict[str, Any]) -> None:

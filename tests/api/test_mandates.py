@@ -74,7 +74,7 @@ async def test_the_same_key_makes_one_mandate_and_another_body_is_refused(world:
         ({"PeriodicLimits": [{"PeriodType": "Decade", "PeriodAlignment": "Consent", "Amount": "1.00",
                               "Currency": "CNY"}]}, "U002", None),
         ({"ValidToDateTime": "2001-01-01T00:00:00Z"}, "U003", None),
-        ({"ValidToDateTime": "2099-01-01T00:00:00"}, "U002", None),
+        ({"ValidToDateTime": "2099-01-01T00:00:00"}, "U003", None),
         ({"ValidFromDateTime": "2099-01-02T00:00:00Z", "ValidToDateTime": "2099-01-01T00:00:00Z"}, "U002", None),
         ({"CreditorAccount": {**CREDITOR, "Identification": "shopco-settlement"}}, "U002",
          "Data.Initiation.CreditorAccount.Identification"),
