@@ -20,22 +20,14 @@ from gateway.database import Connection, Database
 from gateway.events.outbox import close_to_writers
 from gateway.jsonio import decode
 from gateway.keyring import Keyring
-from gateway.partners.contract import Contract
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.settlement import store
-from gateway.settlement.engine import Engine, FactsDisagree, Opening, Settled
-from gateway.settlement.facts import facts_table, write_parquet
+from gateway.settlement.calculation import FactsDisagree, Opening, SettledDay, Written, calculate
+from gateway.settlement.facts import FactsWriter
 from gateway.settlement.merkle import EMPTY_ROOT, root_of
 from gateway.settlement.model import SealedDay, StatementRow
-from gateway.settlement.seal import FIRST, HEAD_TYPE, seal_day
-from gateway.settlement.statement import (
-    STATEMENT_TYPE,
-    DayEvents,
-    Written,
-    closing_members,
-    opening_from,
-    write_statement,
-)
+from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer
+from gateway.settlement.statement import STATEMENT_TYPE
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +37,14 @@ _FAILURE_LIMIT = 500  # characters of a failure that an operator reads
 
 class SealBroken(Exception):
     """Events of a sealed day are not those that were sealed: nobody settles on that."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayEvents:
+    """A sealed day and this partner's leaves of it, in the order of recording."""
+
+    sealed: SealedDay
+    leaves: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +95,13 @@ class Backroom:
 
     def _seal(self, day: date, leaves: Sequence[tuple[str | None, bytes]], previous: bytes) -> SealedDay:
         """Off the event loop: hashing and Parquet."""
-        write_parquet(facts_table(leaves), self._file(day))
-        return seal_day(
-            day, leaves, bank=self.bank, previous_head_hash=previous,
+        sealer = DaySealer()
+        sealer.add(leaves)
+        with FactsWriter(self._file(day)) as writer:
+            writer.add(leaves)
+            writer.finish()
+        return sealer.seal(
+            day, bank=self.bank, previous_head_hash=previous, audit_head=None,
             sign=lambda head: self.keyring.sign("statement", head, header={"typ": HEAD_TYPE}),
         )  # fmt: skip
 
@@ -134,27 +138,13 @@ class Backroom:
     def _calculate(self, row: StatementRow, previous: StatementRow | None, days: Sequence[DayEvents]) -> Written:
         """Off the event loop. Raises FactsDisagree, SealBroken."""
         check_seals(days, row.partner_id)
-        contracts = [c for c in self.snapshots.current.contracts[row.partner_id] if c.currency == row.currency]
-        opening = opening_from(previous.closing) if previous and previous.closing else Opening()
-        settled = self._settle(contracts, [day.sealed.day for day in days], row.partner_id, opening=opening)
-        return write_statement(
-            self._header(row, previous), contracts=contracts, days=days, opening=opening, settled=settled,
-            keys=self._keys(days), sign=lambda body: self.keyring.sign_detached(
+        opening = Opening.from_members(previous.closing) if previous and previous.closing else Opening()
+        return calculate(
+            self._header(row, previous), contracts=self.snapshots.current.contracts[row.partner_id],
+            days=[SettledDay(day.sealed, self._file(day.sealed.day)) for day in days], opening=opening, accrued=(),
+            keys=self._keys(days), folder=self.home / "statements", sign=lambda body: self.keyring.sign_detached(
                 "statement", body, header={"typ": STATEMENT_TYPE}),
         )  # fmt: skip
-
-    def _settle(
-        self, contracts: Sequence[Contract], days: Sequence[date], partner_id: str, *, opening: Opening
-    ) -> Settled:
-        engine = Engine(contracts)
-        try:
-            if days:
-                engine.read_parquet([str(self._file(day)) for day in days], partner=partner_id)
-            else:
-                engine.read_table(facts_table([]))
-            return engine.settle(opening)
-        finally:
-            engine.close()
 
     def _header(self, row: StatementRow, previous: StatementRow | None) -> dict[str, Any]:
         before = None
@@ -178,14 +168,14 @@ class Backroom:
         return [dict(key.public_jwk) for key in keys if key is not None]
 
     async def _keep(self, row: StatementRow, written: Written, *, now_ms: int) -> None:
-        whole = b"".join(written.pieces)
+        whole = written.file.read_bytes()
         async with self.database.transaction() as conn:
             for ordinal, start in enumerate(range(0, len(whole), store.CHUNK_BYTES)):
                 await store.save_chunk(
                     conn, row.statement_id, ordinal=ordinal, chunk=whole[start : start + store.CHUNK_BYTES]
                 )
             await store.save_calculated(
-                conn, row.statement_id, totals=written.totals.members(), closing=closing_members(written.closing),
+                conn, row.statement_id, totals=written.totals.members(), closing=written.closing.members(),
                 line_count=written.line_count, sha256=sha256(whole).digest(), size_bytes=len(whole),
             )  # fmt: skip
             await audit.record(

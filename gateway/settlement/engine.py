@@ -1,131 +1,262 @@
-"""The engine: sealed facts and terms → lines, in DuckDB; a pure function, vectorised, integers only.
+"""The engine: sealed facts and terms → lines, in DuckDB, stretch by stretch of the facts; pure, integers only.
 
-It follows docs/settlement-rules.md §4–§7 and recomputes every price, leg and commission from the terms. A fact that
+It follows docs/settlement-rules.md §4–§8 and recomputes every price, leg and commission from the terms. A fact that
 says otherwise than the terms stops the settlement and is named: a statement never repeats what it cannot derive.
+What runs on from one stretch to the next (ranks, funded, accrued) is carried, so memory does not grow with the facts.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gateway.partners.contract import Contract
-from gateway.settlement.engine_sql import GOALS, LINES, redemptions
-from gateway.settlement.facts import PARTIES
+from gateway.settlement import engine_sql as sql
+from gateway.settlement.accrued import AccruedTree, Entry, grow
+from gateway.settlement.facts import NO_FACTS, PARTIES
+from gateway.settlement.opening import FactsDisagree, KnownVersion, Opening
+from gateway.settlement.stretch import PART_EVENTS, Slice, Stretch
 from gateway.settlement.terms import (
-    commission_terms,
-    discount_terms,
-    month_spans,
-    step_terms,
-    version_terms,
+    capped_of,
+    clock_table,
+    commission_table,
+    discount_table,
+    funders_of,
+    span_table,
+    step_table,
 )
+from gateway.settlement.versions import Effective, Known, known_versions, spans
 
+__all__ = ["Engine", "FactsDisagree", "KnownVersion", "Opening"]
 
-class FactsDisagree(Exception):
-    """An event that the terms don't lead to; the text names the event and the rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What a statement starts from: docs/settlement-rules.md §9."""
-
-    carried_minor: int = 0
-    ranks: Mapping[str, int] = field(default_factory=dict)  # "<goal> <YYYY-MM>" → goals seen before
-    accrued: Mapping[str, int] = field(default_factory=dict)  # "<contract> <version> <goal> <token>" → minor units
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """`lines`: event_id, kind, term, contract, contract_version, amount_minor, in statement order."""
-
-    lines: pa.Table
-    closing: Opening
-    bank_owes_minor: int
-    partner_owes_minor: int
+_ROWS = 2 * PART_EVENTS  # rows that Python holds at once
+_DUCKDB = {"memory_limit": "384MB", "threads": "2"}
 
 
 class Engine:
-    """One DuckDB in memory for one settlement; `facts` is registered or a view over Parquet files."""
+    """One DuckDB for one statement, bounded in memory; what does not fit goes to `folder`. A context."""
 
-    def __init__(self, contracts: Sequence[Contract]) -> None:
-        self._contracts = contracts
-        named = {share.party for contract in contracts for discount in contract.discount for share in discount.fund}
-        self._parties = [party for party in PARTIES if party in named] or ["bank"]
-        self._db = duckdb.connect()
-        tables = {
-            "versions": version_terms,
-            "discounts": discount_terms,
-            "commissions": commission_terms,
-            "steps": step_terms,
-        }
-        for name, build in tables.items():
-            self._db.register(f"{name}_arrow", build(contracts))
-            self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM {name}_arrow")
+    def __init__(self, *, partner: str, currency: str, folder: Path) -> None:
+        self._partner, self._currency, self._folder = partner, currency, folder
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        self._db = duckdb.connect(config={**_DUCKDB, "temp_directory": str(self._folder / "spill")})
+        self._table("no_facts", NO_FACTS)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._db.close()
 
-    def read_table(self, facts: pa.Table) -> None:
-        self._db.register("facts", facts)
+    def begin(
+        self,
+        facts: Sequence[Stretch],
+        *,
+        contracts: Sequence[Contract],
+        opening: Opening,
+        accrued: Iterable[tuple[str, int]],
+    ) -> tuple[Known, ...]:
+        """Read what comes before lines: unread events, known versions, reversals. Returns the versions known at the
+        closing. Raises FactsDisagree."""
+        self._events = sum(each.until - each.first for stretch in facts for each in stretch)
+        self._view("all_facts", [each for stretch in facts for each in stretch])
+        self._refuse(sql.UNREAD)
+        known = known_versions(opening.versions, self._effective(), contracts)
+        self._terms(known)
+        self._ranks, self._funded = dict(opening.ranks), dict(opening.funded)
+        self._load_accrued(accrued)
+        self._run(sql.ORIGINALS)
+        self._refuse(sql.REVERSED_TWICE)
+        return known
 
-    def read_parquet(self, files: Sequence[str], *, partner: str) -> None:
-        """Sealed days, in the order of their names; this partner's rows, numbered on from day to day."""
-        paths = ", ".join(map(_text, files))
+    def settle(self, stretch: Stretch) -> tuple[int, int]:
+        """The lines of these events, after those before them: what bank and partner owe. Raises FactsDisagree."""
+        self._view("facts", stretch)
+        self._redemptions()
+        self._goals()
+        ((bank, partner),) = self._db.execute(sql.SUMS).fetchall()
+        return bank, partner
+
+    def lines(self) -> Iterator[pa.RecordBatch]:
+        """`part`, `count` (of lines), `text` of each event that has lines, in order, of the stretch settled last."""
+        yield from self._db.sql(sql.LINES).to_arrow_reader(_ROWS)
+
+    def commissions(self) -> Iterator[pa.RecordBatch]:
+        """`event_id`, `amount_minor` other than 0, of the stretch settled last."""
+        yield from self._db.sql(sql.COMMISSIONS).to_arrow_reader(_ROWS)
+
+    def ranks(self) -> Mapping[str, int]:
+        return self._ranks
+
+    def funded(self) -> Mapping[str, int]:
+        return {key: minor for key, minor in self._funded.items() if minor > 0}
+
+    # --- what is accrued -------------------------------------------------------------------------------
+    def touched(self) -> Iterator[list[dict[str, Any]]]:
+        """`{"before", "key"}` of every entry that was asked for, ascending by place."""
+        rows = self._db.sql("SELECT before, key FROM accrued WHERE touched ORDER BY sha256(key)")
+        for batch in rows.to_arrow_reader(_ROWS):
+            yield batch.to_pylist()
+
+    def accrued_changes(self) -> Iterator[pa.RecordBatch]:
+        """`key`, `minor` after, of entries that are not what they were."""
+        rows = self._db.sql("SELECT key, minor FROM accrued WHERE minor <> before ORDER BY key")
+        yield from rows.to_arrow_reader(_ROWS)
+
+    def accrued_tree(self) -> AccruedTree | None:
+        """Roots and proof; None where nothing was touched. Raises FactsDisagree on a key that is there twice."""
+        ((touched, doubled),) = self._db.execute(
+            "SELECT count(*) FILTER (touched), count(*) - count(DISTINCT key) FROM accrued"
+        ).fetchall()
+        if doubled:
+            raise FactsDisagree("the accrued entries name a customer twice")
+        return grow(self._entries()) if touched else None
+
+    def _entries(self) -> Iterator[Entry]:
+        rows = self._db.sql(
+            "SELECT sha256(key) AS place, before, minor, touched FROM accrued WHERE touched OR minor > 0 ORDER BY place"
+        )
+        for batch in rows.to_arrow_reader(_ROWS):
+            columns = [column.to_pylist() for column in batch.columns]
+            for place, before, minor, touched in zip(*columns, strict=True):
+                yield Entry(bytes.fromhex(place), before, minor, touched)
+
+    def _load_accrued(self, accrued: Iterable[tuple[str, int]]) -> None:
+        self._db.execute("CREATE TABLE accrued (key VARCHAR, before BIGINT, minor BIGINT, touched BOOLEAN)")
+        entries = iter(accrued)
+        while batch := list(islice(entries, _ROWS)):
+            self._table("given", _pairs(batch))
+            self._db.execute("INSERT INTO accrued SELECT key, value, value, false FROM given")
+
+    # --- steps -----------------------------------------------------------------------------------------
+    def _view(self, name: str, slices: Sequence[Slice]) -> None:
+        """The partner's rows of these slices; `seq` becomes the place among all events, `part` that of the file."""
+        selects = [
+            f"SELECT * REPLACE (seq + {each.base} AS seq), {each.first_part} + seq // {PART_EVENTS} AS part, "
+            f"{_text(each.day)} AS day FROM read_parquet({_text(str(each.file))}) "
+            f"WHERE partner = {_text(self._partner)} AND seq >= {each.first} AND seq < {each.until}"
+            for each in slices
+        ]
         self._db.execute(
-            "CREATE OR REPLACE VIEW facts AS SELECT * REPLACE (row_number() OVER (ORDER BY business_day, seq) AS seq) "
-            f"FROM read_parquet([{paths}]) WHERE partner = {_text(partner)}"
+            f"CREATE OR REPLACE TEMP VIEW {name} AS {' UNION ALL '.join(selects) or 'SELECT * FROM no_facts'}"
         )
 
-    def settle(self, opening: Opening) -> Settled:
-        """Raises FactsDisagree. Runs the same on every machine: every order is explicit."""
-        self._months()
-        self._db.register("open_ranks", _pairs(opening.ranks))
-        self._db.register("open_accrued", _pairs(opening.accrued))
-        self._db.execute(redemptions(self._parties))
-        self._refuse("SELECT event_id, fault FROM redemptions WHERE fault IS NOT NULL ORDER BY seq LIMIT 1")
-        self._db.execute(GOALS)
-        self._refuse("SELECT event_id, fault FROM goals WHERE fault IS NOT NULL ORDER BY seq LIMIT 1")
-        self._db.execute(LINES)
-        lines = self._db.sql(
-            "SELECT event_id, kind, term, contract, contract_version, amount_minor FROM lines ORDER BY seq, part"
-        ).to_arrow_table()
-        bank, partner = self._one(
-            """SELECT coalesce(sum(amount_minor) FILTER (amount_minor > 0), 0)::BIGINT,
-                      -coalesce(sum(amount_minor) FILTER (amount_minor < 0), 0)::BIGINT FROM lines"""
+    def _effective(self) -> list[Effective]:
+        """In the order of recording; a partner has few."""
+        rows = self._db.execute(
+            """SELECT seq, event_id, contract, contract_version, currency, sha256, start_ms, end_ms, recorded_at_ms,
+                      business_day, amount_minor FROM all_facts WHERE type = 'contract.effective' ORDER BY seq"""
         )
-        return Settled(lines, self._closing(opening), bank, partner)
+        return [Effective(*row) for row in rows.fetchall()]
 
-    def _closing(self, opening: Opening) -> Opening:
-        ranks = dict(opening.ranks)
-        for key, count in self._rows("SELECT month_key, count(*) FROM goals WHERE counted GROUP BY month_key"):
-            ranks[key] = ranks.get(key, 0) + count
-        accrued = dict(opening.accrued)
-        for key, minor in self._rows(
-            "SELECT customer_key, sum(amount)::BIGINT FROM goals WHERE customer_key IS NOT NULL GROUP BY customer_key"
-        ):
-            accrued[key] = accrued.get(key, 0) + minor
-        return Opening(opening.carried_minor, ranks, accrued)
+    def _terms(self, known: Sequence[Known]) -> None:
+        self._contracts = terms = [each.terms for each in known]
+        clocked = any(d.when.time or d.when.weekday for each in terms for d in each.discount)
+        zones = {each.contract.timezone for each in terms}
+        days = self._db.execute(
+            "SELECT DISTINCT occurred_at_ms // 86400000 FROM all_facts WHERE type IN ('redemption.confirmed', "
+            "'redemption.reversed', 'goal.reached') ORDER BY 1"
+        ).fetchall()
+        tables = {
+            "spans": span_table(spans(known, events=self._events)), "discounts": discount_table(terms),
+            "commissions": commission_table(terms), "steps": step_table(terms),
+            "clocks": clock_table(zones, [day for (day,) in days]),
+        }  # fmt: skip
+        for name, table in tables.items():
+            self._table(name, table)
+        discounts = [discount for each in terms for discount in each.discount]
+        named = {str(share.party) for discount in discounts for share in discount.fund}
+        self._rule = sql.Redemptions(
+            parties=[party for party in PARTIES if party in named] or ["bank"],
+            funders=sorted({funders_of(discount) for discount in discounts} or {"bank"}),
+            capped=sorted({capped_of(discount) for discount in discounts} or {""}), clocked=clocked,
+        )  # fmt: skip
+        caps: dict[str, set[int]] = {}
+        for each in terms:
+            for commission in each.commission:
+                if commission.cap_per_customer_minor is not None:
+                    caps.setdefault(commission.goal, set()).add(commission.cap_per_customer_minor)
+        self._caps_vary = any(len(each) > 1 for each in caps.values())
 
-    def _months(self) -> None:
-        first, last = self._one("SELECT coalesce(min(occurred_at_ms), 0), coalesce(max(occurred_at_ms), 0) FROM facts")
-        zones = [contract.contract.timezone for contract in self._contracts]
-        self._db.register("months", month_spans(zones, first_ms=first, last_ms=last))
+    def _redemptions(self) -> None:
+        if self._rule.capped:
+            self._table("funded_before", _funded_table(self._funded, self._contracts, self._rule.capped))
+        self._run(self._rule.create())
+        self._refuse("SELECT seq, event_id, fault FROM redemptions WHERE fault IS NOT NULL ORDER BY seq LIMIT 1")
+        for party in self._rule.capped:
+            rows = self._db.execute(
+                f"SELECT contract, discount, sum(took_{party})::BIGINT FROM redemptions GROUP BY ALL HAVING "
+                f"count(took_{party}) > 0"
+            )
+            for contract, discount, minor in rows.fetchall():
+                key = f"{contract} {discount} {party}"
+                self._funded[key] = self._funded.get(key, 0) + minor
+
+    def _goals(self) -> None:
+        self._run(sql.GOALS_KNOWN)
+        self._refuse("SELECT seq, event_id, fault FROM goals_known WHERE fault IS NOT NULL ORDER BY seq LIMIT 1")
+        self._run(sql.ASKED)
+        if self._caps_vary:
+            self._fold_varying()
+        self._table("ranks", _pairs(self._ranks.items()))
+        self._run(sql.GOALS)
+        for step in sql.ACCRUE:
+            self._run(step)
+        counts = "SELECT month_key, count(*) FROM goals WHERE month_key IS NOT NULL GROUP BY month_key"
+        for key, count in self._db.execute(counts).fetchall():
+            self._ranks[key] = self._ranks.get(key, 0) + count
+
+    def _fold_varying(self) -> None:
+        """Customers whose cap changes within the stretch: goal by goal, as the rule says it."""
+        found: list[tuple[int, int, int]] = []
+        last_key, accrued = None, 0
+        for batch in self._db.sql(sql.VARYING).to_arrow_reader(_ROWS):
+            for seq, key, share, cap, old in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                if key != last_key:
+                    last_key, accrued = key, old
+                worth = min(share, max(cap - accrued, 0))
+                accrued += worth
+                found.append((seq, worth, accrued))
+        if found:
+            self._table("folded", pa.table(dict(zip(("seq", "worth", "after"), zip(*found, strict=True), strict=True))))
+            self._run(sql.FOLDED)
+
+    def _table(self, name: str, table: pa.Table) -> None:
+        self._db.register("arriving", table)
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
+        self._db.unregister("arriving")
+
+    def _run(self, statement: str) -> None:
+        """`$currency` in it is the statement's."""
+        needs = "$currency" in statement
+        self._db.execute(statement, {"currency": self._currency} if needs else None)
 
     def _refuse(self, question: str) -> None:
-        for event_id, fault in self._rows(question):
-            raise FactsDisagree(f"event {event_id}: {fault}")
-
-    def _one(self, question: str) -> tuple[int, int]:
-        ((first, second),) = self._db.execute(question).fetchall()
-        return first, second
-
-    def _rows(self, question: str) -> list[tuple[str, int]]:
-        return self._db.execute(question).fetchall()
+        needs = "$currency" in question
+        found = self._db.execute(question, {"currency": self._currency} if needs else None).fetchall()
+        for seq, event_id, fault in found:
+            raise FactsDisagree(f"event {event_id or f'number {seq + 1} of the statement'}: {fault}")
 
 
-def _pairs(values: Mapping[str, int]) -> pa.Table:
-    return pa.table({"key": pa.array(list(values), pa.string()), "value": pa.array(list(values.values()), pa.int64())})
+def _funded_table(funded: Mapping[str, int], terms: Sequence[Contract], capped: Sequence[str]) -> pa.Table:
+    """A row a discount, a column a party."""
+    ids = sorted({(each.contract_id, discount.id) for each in terms for discount in each.discount})
+    columns = [pa.array([contract for contract, _ in ids]), pa.array([discount for _, discount in ids])]
+    columns += [pa.array([funded.get(f"{c} {d} {party}", 0) for c, d in ids], pa.int64()) for party in capped]
+    return pa.table(columns, names=["contract", "discount", *capped])
+
+
+def _pairs(values: Iterable[tuple[str, int]]) -> pa.Table:
+    pairs = list(values)
+    return pa.table(
+        {"key": pa.array([key for key, _ in pairs], pa.string()), "value": pa.array([v for _, v in pairs], pa.int64())}
+    )
 
 
 def _text(value: str) -> str:

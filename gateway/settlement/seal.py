@@ -1,39 +1,57 @@
 """Sealing a business day: each partner's tree, the tree over the partners, the signed head. Pure but for the signer."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from hashlib import sha256
 
 from gateway.jsonio import canonical
-from gateway.settlement.merkle import inclusion_path, root_of
+from gateway.settlement.merkle import GrowingTree, inclusion_path, root_of
 from gateway.settlement.model import PartnerTree, SealedDay
 
 NOBODY = "-"  # the tree of events that are no partner's
 FIRST = bytes(32)  # what the first head names as the one before
 HEAD_TYPE = "parasol-day-head"
+HEAD_FORMAT = "parasol-day-2"
 
 
-def seal_day(
-    day: date, leaves: Iterable[tuple[str | None, bytes]], *, bank: str, previous_head_hash: bytes,
-    sign: Callable[[bytes], str],
-) -> SealedDay:  # fmt: skip
-    """The sealed day over (partner, leaf) pairs in the order of recording. `sign` makes a compact JWS of the head."""
-    by_partner: dict[str, list[bytes]] = defaultdict(list)
-    for partner, leaf in leaves:
-        by_partner[partner or NOBODY].append(leaf)
-    trees = tuple(PartnerTree(name, len(by_partner[name]), root_of(by_partner[name])) for name in sorted(by_partner))
-    root = root_of([partner_leaf(tree) for tree in trees])
-    head = {
-        "bank": bank,
-        "business_day": day.isoformat(),
-        "event_count": sum(tree.size for tree in trees),
-        "previous_head_hash": previous_head_hash.hex(),
-        "root_hash": root.hex(),
-        "tree_size": len(trees),
-    }
-    signed = canonical(head)
-    return SealedDay(day, head, sign(signed), sha256(signed).digest(), root, head["event_count"], trees)  # type: ignore[arg-type]
+class DaySealer:
+    """Takes (partner, leaf) pairs in the order of recording, batch by batch; holds a few hashes a partner, no leaves."""
+
+    def __init__(self) -> None:
+        self._trees: dict[str, GrowingTree] = {}
+
+    def add(self, batch: Sequence[tuple[str | None, bytes]]) -> None:
+        by_partner: defaultdict[str | None, list[bytes]] = defaultdict(list)
+        for partner, leaf in batch:
+            by_partner[partner].append(leaf)
+        for name, leaves in by_partner.items():
+            self._trees.setdefault(name or NOBODY, GrowingTree()).extend(leaves)
+
+    def trees(self) -> tuple[PartnerTree, ...]:
+        """The partners' trees so far, by name: what a rebuilt file is compared with."""
+        return tuple(PartnerTree(name, tree.size, tree.root()) for name, tree in sorted(self._trees.items()))
+
+    def seal(
+        self, day: date, *, bank: str, previous_head_hash: bytes, audit_head: bytes | None,
+        sign: Callable[[bytes], str],
+    ) -> SealedDay:  # fmt: skip
+        """The sealed day. `sign` makes a compact JWS of the head; `audit_head` is the hash of the audit chain's end."""
+        trees = self.trees()
+        root = root_of([partner_leaf(tree) for tree in trees])
+        count = sum(tree.size for tree in trees)
+        head = {
+            "audit_head": audit_head.hex() if audit_head is not None else None,
+            "bank": bank,
+            "business_day": day.isoformat(),
+            "event_count": count,
+            "format": HEAD_FORMAT,
+            "previous_head_hash": previous_head_hash.hex(),
+            "root_hash": root.hex(),
+            "tree_size": len(trees),
+        }
+        signed = canonical(head)
+        return SealedDay(day, head, sign(signed), sha256(signed).digest(), root, count, trees)
 
 
 def partner_leaf(tree: PartnerTree) -> bytes:
