@@ -1,4 +1,4 @@
-"""Runs the folder alone: `python -m verify FILE… [--jwks FILE]`, from where the folder lies."""
+"""Runs the folder alone: `python -m verify FILE… --jwks FILE`, from where the folder lies."""
 
 import sys
 

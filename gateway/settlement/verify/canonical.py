@@ -2,13 +2,18 @@
 
 import json
 import re
-from dataclasses import dataclass
 from datetime import date
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+import msgspec
+
+T = TypeVar("T")
 HEX = "[0-9a-f]{64}"
 SHOWN_LIMIT = 80  # characters of a stranger's text inside a sentence
 INT_LIMIT = 1 << 63  # what the bank's 64-bit columns hold
+VALUES_LIMIT = 1 << 21  # values in one text: what is read takes memory by their number, not by their length
+_encoder = msgspec.json.Encoder(order="sorted")
+written = _encoder.encode  # the one spelling
 
 
 class Refused(Exception):
@@ -19,63 +24,58 @@ def shown(value: Any, *, limit: int = SHOWN_LIMIT) -> str:
     """A stranger's value inside a sentence: short, on one line, and harmless to a terminal."""
     if isinstance(value, int) and value.bit_length() > 128:
         return f"a number of {value.bit_length()} bits"
-    text = value if isinstance(value, str) else repr(value) if not isinstance(value, dict | list) else canonical(value)
+    text = value if isinstance(value, str) else _spelled(value)
     text = "".join(char if char.isprintable() else "?" for char in text[: limit + 1])
     return text if len(text) <= limit else text[:limit] + "…"
 
 
+def _spelled(value: Any) -> str:
+    return written(value).decode() if isinstance(value, dict | list) else repr(value)
+
+
 def _no_fraction(text: str) -> NoReturn:
-    raise Refused(f"{shown(text)} is not an integer, and there is no other number in a statement")
+    raise ValueError(f"{shown(text)} is not an integer, and there is no other number in a statement")
 
 
-_decoder = json.JSONDecoder(parse_float=_no_fraction, parse_constant=_no_fraction)
-canonical = json.JSONEncoder(
-    sort_keys=True, ensure_ascii=False, separators=(",", ":"), check_circular=False, allow_nan=False
-).encode
+def decoder(shape: type[T]) -> "msgspec.json.Decoder[T]":
+    return msgspec.json.Decoder(shape, float_hook=_no_fraction)
 
 
-@dataclass(slots=True)
-class Canonical:
-    """Text that is read from `at` on; `written` is the last value's spelling."""
+_any: "msgspec.json.Decoder[Any]" = decoder(Any)
 
-    text: str
-    at: int = 0
-    written: str = ""
 
-    def expect(self, literal: str) -> None:
-        if not self.text.startswith(literal, self.at):
-            found = self.text[self.at : self.at + SHOWN_LIMIT]
-            raise Refused(f"at character {self.at} {shown(literal)} is expected, found {shown(found) or 'the end'}")
-        self.at += len(literal)
+def decoded(raw: bytes, shape: "msgspec.json.Decoder[T]") -> T:
+    """JSON of this shape; that it is spelled as it must be is for the caller to see."""
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") > VALUES_LIMIT:
+        raise Refused(f"it holds more than {VALUES_LIMIT} values")
+    try:
+        return shape.decode(raw)
+    except RecursionError:
+        raise Refused("it is nested too deeply") from None
+    except UnicodeDecodeError as error:
+        raise Refused(f"byte {error.start} of a text is not UTF-8") from None
+    except (msgspec.DecodeError, ValueError) as error:
+        raise Refused(f"it is not JSON of the shape that is expected: {shown(str(error), limit=200)}") from None
 
-    def follows(self, literal: str) -> bool:
-        if not self.text.startswith(literal, self.at):
-            return False
-        self.at += len(literal)
-        return True
 
-    def value(self) -> Any:
-        """The next value, if it is spelled as it must be: that also refuses members that are there twice."""
-        try:
-            found, end = _decoder.raw_decode(self.text, self.at)
-            self.written = canonical(found)
-        except RecursionError:
-            raise Refused(f"at character {self.at}: nested too deeply") from None
-        except ValueError as error:
-            raise Refused(f"at character {self.at}: not JSON: {shown(str(error))}") from None
-        if end - self.at != len(self.written) or not self.text.startswith(self.written, self.at):
-            self._refuse_spelling(end)
-        self.at = end
-        return found
+def whole_value(raw: bytes) -> Any:
+    """Bytes that are one canonical value and nothing else."""
+    found = decoded(raw, _any)
+    require_spelling(raw, written(found))
+    return found
 
-    def _refuse_spelling(self, end: int) -> NoReturn:
-        text, written = self.text[self.at : end], self.written
-        json.JSONDecoder(object_pairs_hook=_no_twice).decode(text)
-        same = next((i for i, (a, b) in enumerate(zip(text, written, strict=False)) if a != b), len(written))
-        raise Refused(
-            f"at character {self.at + same}: not canonical JSON: {shown(written[same : same + 30])} is expected, "
-            f"found {shown(text[same : same + 30])}"
-        )
+
+def require_spelling(raw: bytes, expected: bytes) -> None:
+    """That also refuses members that are there twice, as reading keeps one of them."""
+    if raw == expected:
+        return
+    try:
+        json.loads(raw, object_pairs_hook=_no_twice)
+    except (ValueError, RecursionError):
+        raise Refused("it is not canonical JSON") from None
+    at = next((i for i, (a, b) in enumerate(zip(raw, expected, strict=False)) if a != b), min(len(raw), len(expected)))
+    there, here = (text[at : at + 30].decode(errors="replace") or "the end" for text in (expected, raw))
+    raise Refused(f"at byte {at}: not canonical JSON: {shown(there)} is expected, found {shown(here)}")
 
 
 def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,15 +83,6 @@ def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         raise Refused(f"member {shown(next(name for name in names if names.count(name) > 1))} is there twice")
-    return found
-
-
-def whole_value(text: str) -> Any:
-    """A text that is one canonical value and nothing else."""
-    reader = Canonical(text)
-    found = reader.value()
-    if reader.at != len(text):
-        raise Refused(f"there is more after its end: {shown(text[reader.at :])}")
     return found
 
 
@@ -129,3 +120,25 @@ def day_of(value: Any, name: str) -> date:
         return date.fromisoformat(string(value, name, pattern=r"\d{4}-\d{2}-\d{2}"))
     except ValueError:
         raise Refused(f"{name} is {shown(value)}, which no calendar has") from None
+
+
+def same(name: str, found: Any, expected: Any) -> None:
+    """Equal, and of the same kind: true is not 1."""
+    if found != expected or type(found) is not type(expected):
+        raise Refused(f"{name} is {shown(found)}, expected {shown(expected)}")
+
+
+def compare(of: str, told: Any, derived: Any) -> list[str]:
+    """Sentences about every member that differs."""
+    if written(told) == written(derived):
+        return []
+    if not isinstance(told, dict) or not isinstance(derived, dict):
+        return [f"{of} is {shown(told)}, expected {shown(derived)}"]
+    found = []
+    for name in sorted({*told, *derived}):
+        mine, theirs = derived.get(name, "nothing"), told.get(name, "nothing")
+        if isinstance(mine, dict) and isinstance(theirs, dict):
+            found += compare(f"{of}.{name}", theirs, mine)
+        elif written(mine) != written(theirs):
+            found.append(f"{of}: {shown(name)} is {shown(theirs)}, expected {shown(mine)}")
+    return found

@@ -1,22 +1,21 @@
 """Several statements together: each for itself, then as the chain that they claim to be; and whose keys signed them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any
 
-from .canonical import Refused, canonical, shown
-from .found import Found
-from .proof import Key, read_key
-from .sealed import check_following
+from .canonical import Refused, compare, shown
+from .days import check_following
+from .found import EnoughFaults, Found
+from .pins import Expected, Unusable, expected_of, given, remember
+from .proof import Key
 from .statement import read_statement
+from .workers import WorkerLost, workers_of
 
-FILE_LIMIT = 1 << 30  # bytes; 200,000 events make some 150 MB
-
-
-class Unusable(Exception):
-    """Arguments that nothing can be checked with."""
+Note = tuple[str, str]  # what kind, and its fact; see words
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,10 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """One file. What could not be read is empty; `signers[0]` signed the statement itself."""
+    """One file. What could not be read is empty; `signers[0]` signed the statement itself.
+
+    `drift`: by party Σ (leg − exact part) in 10⁻⁴ and Σ f(1 − f) in 10⁻⁸ of a minor unit (§6).
+    """
 
     path: str
     sha256: str
@@ -42,12 +44,14 @@ class FileReport:
     events: int
     lines: int
     totals: Mapping[str, int]
+    drift: Mapping[str, tuple[int, int]]
     signers: tuple[Signer, ...]
     faults: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
 
     @property
     def accepted(self) -> bool:
+        """All of it is true; who signed it is another question: see `pinned`."""
         return not self.faults
 
     @property
@@ -70,54 +74,77 @@ class Report:
     def accepted(self) -> bool:
         return all(file.accepted for file in self.files)
 
-
-def verify_files(paths: Sequence[str | Path], *, jwks: Mapping[str, Any] | None = None) -> Report:
-    """Raises Unusable for a path that is no readable file and for a JWKS that holds no P-256 key."""
-    pinned = None if jwks is None else _pinned(jwks)
-    event_ids: set[str] = set()
-    found = [_read(Path(path), event_ids) for path in paths]
-    _check_chains(found)
-    return Report(tuple(_report(each, pinned) for each in found))
+    @property
+    def pinned(self) -> bool:
+        return all(file.pinned for file in self.files)
 
 
-def _read(path: Path, event_ids: set[str]) -> Found:
+def verify_files(
+    paths: Sequence[str | Path], *, jwks: Mapping[str, Any] | None = None, thumbprints: Sequence[str] = (),
+    partner: str | None = None, keep: bool = False, workers: int | None = None,
+) -> Report:  # fmt: skip
+    """`keep`: what was pinned is remembered in the files' folders. Raises Unusable for a path that is no readable
+    file, pins that are none, and a process that was lost."""
+    command = given(jwks, thumbprints, partner=partner)
+    files = [Path(path) for path in paths]
+    expected = [expected_of(path, command) for path in files]
+    if keep and any(each.thumbprints is None for each in expected):
+        raise Unusable("only what was accepted with pinned keys is remembered: give --jwks or --key as well")
+    found = [_read(path, workers_of(workers)) for path in files]
+    with suppress(EnoughFaults):
+        _check_chains(found)
+    _check_partners(found, expected)
+    report = Report(tuple(_report(each, told) for each, told in zip(found, expected, strict=True)))
+    if keep and report.accepted and report.pinned:
+        for each, told in zip(found, expected, strict=True):
+            remember([each], told)
+    return report
+
+
+def _read(path: Path, workers: int) -> Found:
     try:
         if not path.is_file():
             raise Unusable(f"{path} is not a file")
-        size = path.stat().st_size
-        if not 0 < size <= FILE_LIMIT:
-            limit = f"it has {size} bytes, a statement has 1 to {FILE_LIMIT}"
-            return Found(str(path), "", faults=[limit])
-        raw = path.read_bytes()
+        return read_statement(path, workers=workers)
     except (OSError, ValueError) as error:
         raise Unusable(f"{path} cannot be read: {error}") from None
-    return read_statement(raw, name=str(path), event_ids=event_ids)
+    except WorkerLost as lost:
+        raise Unusable(f"{path}: {lost}") from None
 
 
-def _pinned(jwks: Mapping[str, Any]) -> dict[str, Key]:
-    """Keys of other kinds are the bank's other business."""
-    keys: dict[str, Key] = {}
-    documents = jwks.get("keys") if isinstance(jwks, Mapping) else None
-    for jwk in documents if isinstance(documents, list) else ():
-        if isinstance(jwk, dict) and (jwk.get("kty"), jwk.get("crv")) == ("EC", "P-256"):
-            try:
-                key = read_key(jwk)
-            except Refused as refusal:
-                raise Unusable(f"JWKS: {refusal}") from None
-            keys[key.kid] = key
-    if not keys:
-        raise Unusable("the JWKS holds no P-256 key")
-    return keys
+# --- whose they are ---------------------------------------------------------------------------------------------------
+def _check_partners(found: Sequence[Found], expected: Sequence[Expected]) -> None:
+    """Where nobody says whose statements are expected, those of one call are one partner's of one bank."""
+    first: Found | None = None
+    for each, told in zip(found, expected, strict=True):
+        if not each.header:
+            continue
+        with suppress(EnoughFaults):
+            _check_partner(each, told, beside=first)
+        first = first or (each if told.partner is None else None)
+
+
+def _check_partner(each: Found, told: Expected, *, beside: Found | None) -> None:
+    partner, bank = each.header["partner"], each.header["bank"]
+    if told.partner is not None and partner != told.partner:
+        each.tell(f"partner is {shown(partner)}; {shown(told.said_by)} expects statements of {shown(told.partner)}")
+    if told.bank is not None and bank != told.bank:
+        each.tell(f"bank is {shown(bank)}; {shown(told.said_by)} expects statements by {shown(told.bank)}")
+    if told.partner is None and beside is not None:
+        for name, value in (("partner", partner), ("bank", bank)):
+            if value != beside.header[name]:
+                other = f"{shown(beside.name)} is of {shown(beside.header[name])}"
+                each.tell(f"{name} is {shown(value)}, but {other}: check them in two calls")
 
 
 # --- chains ---------------------------------------------------------------------------------------------------------
 def _check_chains(found: Sequence[Found]) -> None:
-    """§9, §10: statements of the same bank, partner and currency, by number."""
+    """§10, §12: statements of the same bank, partner and currency, by number."""
     read = sorted((each for each in found if each.header), key=_place)
     for _, group in groupby(read, key=lambda each: _place(each)[:3]):
         chain = list(group)
         if chain[0].header["previous"] is not None:
-            chain[0].notes.append(f"{_before(chain[0])} was not given, so that the opening rests on the bank's word")
+            chain[0].notes.append(("rests", _before(chain[0])))
         for before, after in pairwise(chain):
             with after.telling(f"after {before.name}"):
                 _check_pair(before, after)
@@ -130,7 +157,7 @@ def _place(found: Found) -> tuple[str, str, str, int, str]:
 
 def _before(found: Found) -> str:
     previous = found.header["previous"]
-    return f"statement {shown(previous['statement_id'])} (number {previous['number']})"
+    return f"{shown(previous['statement_id'])} ({previous['number']})"
 
 
 def _check_pair(before: Found, after: Found) -> None:
@@ -144,43 +171,41 @@ def _check_pair(before: Found, after: Found) -> None:
         told = "none" if previous is None else _before(after)
         raise Refused(f"the statement before is {told}, but number {earlier['number']} was given")
     if previous["number"] > earlier["number"]:
-        after.notes.append(f"{_before(after)} was not given, so that the opening rests on the bank's word")
+        after.notes.append(("rests", _before(after)))
         return
     expected = {"number": earlier["number"], "sha256": before.sha256, "statement_id": earlier["statement_id"]}
     for name, value in expected.items():
         if previous[name] != value:
             raise Refused(f"previous.{name} is {shown(previous[name])}, the file given has {shown(value)}")
-    closed = before.closing if isinstance(before.closing, dict) else {}
-    for name, opened in after.opening.items():
-        if canonical(opened) != canonical(closed.get(name)):
-            raise Refused(f"opening: {name} is {shown(opened)}, the closing before has {shown(closed.get(name))}")
-    if before.heads and after.heads:
-        check_following(before.heads[-1], after.heads[0])
+    assert before.manifest is not None, "it has a header"
+    assert after.manifest is not None, "it has a header"
+    for fault in compare("opening (after the closing before)", after.manifest.opening, before.manifest.closing):
+        after.tell(fault)
+    if before.manifest.days and after.manifest.days:
+        check_following(before.manifest.days[-1], after.manifest.days[0])
 
 
 # --- the report ---------------------------------------------------------------------------------------------------
-def _report(found: Found, pinned: Mapping[str, Key] | None) -> FileReport:
-    header, closed = found.header, dict[str, int]()
-    signers = tuple(_signer(key, pinned, found) for key in found.signers)
-    if signers and pinned is None:
-        found.notes.append("keys are not pinned: compare the thumbprint with the bank's, or give --jwks")
-    empty = sum(1 for head in found.heads if head["event_count"]) - found.days_with_events
-    if empty:
-        found.notes.append(f"that {empty} of its days hold nothing of this partner rests on the bank's signed word")
-    totals = found.totals if isinstance(found.totals, dict) else closed
+def _report(found: Found, expected: Expected) -> FileReport:
+    header, manifest = found.header, found.manifest
+    signers = tuple(_signer(key, expected, found=found) for key in found.signers)
+    if expected.thumbprints is not None and not signers and not found.faults:
+        found.faults.append("nobody signed it")
+    days = manifest.days if manifest is not None else ()
+    if empty := sum(1 for day in days if day.head["event_count"] and not day.size):
+        found.notes.append(("empty", str(empty)))
+    totals = manifest.totals if manifest is not None and isinstance(manifest.totals, dict) else {}
     return FileReport(
         found.name, found.sha256, header.get("statement_id", ""), header.get("partner", ""),
         header.get("currency", ""), header.get("number", 0), (header.get("from_day", ""), header.get("to_day", "")),
-        found.event_count, found.line_count, {n: t for n, t in totals.items() if type(t) is int}, signers,
-        tuple(found.faults), tuple(found.notes),
+        found.event_count, found.line_count, {n: t for n, t in totals.items() if type(t) is int}, found.drift,
+        signers, tuple(found.faults), tuple(found.notes),
     )  # fmt: skip
 
 
-def _signer(key: Key, pinned: Mapping[str, Key] | None, found: Found) -> Signer:
-    known = None if pinned is None else pinned.get(key.kid)
-    if pinned is not None and known is None:
-        found.tell(f"key {shown(key.kid)} is not among the pinned keys")
-    elif known is not None and known.thumbprint != key.thumbprint:
-        found.tell(f"key {shown(key.kid)} has thumbprint {key.thumbprint}, the pinned one has {known.thumbprint}")
-        known = None
-    return Signer(key.kid, key.thumbprint, known is not None)
+def _signer(key: Key, expected: Expected, *, found: Found) -> Signer:
+    pinned = expected.thumbprints is not None and key.thumbprint in expected.thumbprints
+    if expected.thumbprints is not None and not pinned:
+        with suppress(EnoughFaults):
+            found.tell(f"key {shown(key.kid)} with thumbprint {key.thumbprint} is not among the pinned keys")
+    return Signer(key.kid, key.thumbprint, pinned)

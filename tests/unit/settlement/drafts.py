@@ -1,14 +1,16 @@
-"""Signed statements for tests, written from docs/settlement-rules.md with code of their own: slow, plain, and honest
-or not as the test wants. Nothing of the engine, and nothing of the verifier, is used here."""
+"""Events and the bank's keys for tests of the verifier, written from docs/settlement-rules.md with code of their own:
+slow, plain, and honest or not as the test wants. Nothing of the engine, and nothing of the verifier, is used here."""
 
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -16,21 +18,23 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 Json = dict[str, Any]
 PARTNER, BANK = "metro", "first-bank"
-NOON = 1_735_790_400_000  # 2025-01-02 12:00 in Shanghai
+NOON = 1_735_790_400_000  # 2025-01-02 12:00 in Shanghai, a Thursday
 DAY_MS = 86_400_000
+SHARED = [{"party": "bank", "bps": 6000}, {"party": "partner", "bps": 4000}]
 
 CONTRACT: Json = {
     "contract": {"id": "metro-2025", "version": 1, "currency": "CNY", "valid_from": "2025-01-01"},
     "discount": [
         {"id": "ride", "title": "A ride for one fen", "kind": "cap_price", "pay_minor": 1, "max_off_minor": 2000,
-         "fund": [{"party": "bank", "bps": 6000}, {"party": "partner", "bps": 4000}]},
-        {"id": "tenth", "title": "A tenth", "kind": "percent_off", "bps": 1000,
-         "fund": [{"party": "bank", "bps": 3334}, {"party": "partner", "bps": 3333, "cap_minor": 500,
-                  "overflow": "network"}, {"party": "network", "bps": 3333}]},
+         "fund": SHARED},
+        {"id": "tenth", "title": "A tenth", "kind": "percent_off", "bps": 1000, "fund": [
+            {"party": "partner", "bps": 6666, "cap_minor": 3000, "overflow": "bank"}, {"party": "bank", "bps": 3334}]},
         {"id": "five", "title": "Five off", "kind": "amount_off", "off_minor": 501,
          "fund": [{"party": "bank", "bps": 5000}, {"party": "partner", "bps": 5000}]},
         {"id": "big", "title": "Big orders", "kind": "threshold_off", "min_minor": 1000, "off_minor": 200,
          "fund": [{"party": "bank", "bps": 10000}]},
+        {"id": "lunch", "title": "Lunch", "kind": "amount_off", "off_minor": 100, "fund": SHARED,
+         "when": {"mcc": ["5812"], "site": ["lot-1"], "weekday": [4], "time": "11:00-14:00", "min_minor": 500}},
     ],
     "commission": [
         {"goal": "CARD_ACTIVATED", "kind": "CPA", "tiers": "marginal", "period": "month",
@@ -38,7 +42,7 @@ CONTRACT: Json = {
         {"goal": "SPEND", "kind": "CPS", "bps": 50, "cap_per_customer_minor": 60, "window": "30d"},
         {"goal": "ACCOUNT_OPENED", "kind": "CPS", "bps": 5},
     ],
-    "settle": {"min_pay_minor": 10},
+    "settle": {"min_pay_minor": 10, "late_days": 5},
 }  # fmt: skip
 
 
@@ -50,14 +54,39 @@ def b64(raw: bytes) -> str:
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
+def changed(document: Any, change: Callable[[Any], Any]) -> Any:
+    """A copy in which one thing is different."""
+    copy = deepcopy(document)
+    change(copy)
+    return copy
+
+
+def later_version(number: int = 2, *, valid_from: str, **terms: Any) -> Json:
+    head = CONTRACT["contract"] | {"version": number, "valid_from": valid_from}
+    return deepcopy(CONTRACT) | {"contract": head} | terms
+
+
 # --- events ----------------------------------------------------------------------------------------------------
 def event(number: int, kind: str, *, amount: int, data: Json, **changes: Any) -> Json:
     return {
         "amount_minor": amount, "business_day": "2025-01-02", "campaign": None, "contract": "metro-2025",
         "contract_version": 1, "currency": "CNY", "data": data, "event_id": f"evt_{number:04}",
         "idempotency_key": None, "occurred_at_ms": NOON, "partner": PARTNER, "recorded_at_ms": NOON + number,
-        "subject_token": f"idt_{number}", "type": kind,
+        "subject_token": f"idt_{number}", "type": kind, "v": 2,
     } | changes  # fmt: skip
+
+
+def effective(number: int, contract: Json = CONTRACT, **changes: Any) -> Json:
+    """§4: the version becomes known."""
+    head, zone = contract["contract"], ZoneInfo(contract["contract"].get("timezone", "Asia/Shanghai"))
+
+    def midnight(day: str, plus: int = 0) -> int:
+        return int((datetime.fromisoformat(day).replace(tzinfo=zone) + timedelta(days=plus)).timestamp()) * 1000
+
+    end = midnight(head["valid_to"], 1) if "valid_to" in head else 253_402_300_800_000
+    data = {"sha256": sha256(canonical(contract)).hexdigest(), "start_ms": midnight(head["valid_from"]), "end_ms": end}
+    told = {"contract": head["id"], "contract_version": head["version"], "currency": head["currency"]}
+    return event(number, "contract.effective", amount=0, data=data, subject_token=None, **(told | changes))
 
 
 def terms(discount: str, contract: Json = CONTRACT) -> Json:
@@ -65,7 +94,7 @@ def terms(discount: str, contract: Json = CONTRACT) -> Json:
 
 
 def off(order: int, offer: Json) -> int:
-    """§4."""
+    """§5."""
     price = {
         "cap_price": lambda: order - offer["pay_minor"],
         "amount_off": lambda: offer["off_minor"],
@@ -76,84 +105,59 @@ def off(order: int, offer: Json) -> int:
 
 
 def split(amount: int, offer: Json, *, seed: str, cap_left: Json) -> Json:
-    """§5, unit by unit: the party whose exact share is furthest above what it has gets the next spare one."""
-    exact = {share["party"]: Fraction(abs(amount) * share["bps"], 10_000) for share in offer["fund"]}
-    legs = {party: part.numerator // part.denominator for party, part in exact.items()}
-    waiting = set(legs)
-    while sum(legs.values()) < abs(amount):
-        furthest = max(exact[party] - legs[party] for party in waiting)
-        equal = [party for party in waiting if exact[party] - legs[party] == furthest]
-        first = min(equal, key=lambda party: sha256(f"{seed}|{party}".encode()).hexdigest())
-        legs[first] += 1
-        waiting.remove(first)
-    for share in offer["fund"]:
-        while "cap_minor" in share and legs[share["party"]] > cap_left[share["party"]]:
-            legs[share["party"]] -= 1
+    """§6, in fractions: marks at A·C/10000 + u, a party has the whole numbers between its marks; then unit by unit."""
+    u = Fraction(int(sha256(seed.encode()).hexdigest()[:8], 16), 2**32)
+    shares = {share["party"]: share for share in offer["fund"]}
+    legs, upto, below = {}, 0, 0
+    for party in ("bank", "partner"):
+        if party in shares:
+            upto += shares[party]["bps"]
+            mark = Fraction(abs(amount) * upto, 10_000) + u
+            legs[party] = mark.numerator // mark.denominator - below
+            below += legs[party]
+    for party, share in shares.items():
+        while "cap_minor" in share and legs[party] > cap_left[party]:
+            legs[party] -= 1
             legs[share["overflow"]] += 1
-    return {party: leg if amount > 0 else -leg for party, leg in legs.items()}
+    return legs
 
 
-def confirmed(number: int, *, discount: str = "ride", order: int = 1999, given: int | None = None, cap: int = 500,
-              **changes: Any) -> Json:  # fmt: skip
-    offer = terms(discount)
+def confirmed(number: int, *, discount: str = "ride", order: int = 1999, given: int | None = None, cap: int = 3000,
+              contract: Json = CONTRACT, **changes: Any) -> Json:  # fmt: skip
+    """`cap`: what is left of a capped party's."""
+    offer = terms(discount, contract)
     minor = off(order, offer) if given is None else given
     cap_left = {share["party"]: cap for share in offer["fund"] if "cap_minor" in share}
+    seed = f"k{number}|rdm_{number}"
     data = {
         "redemption_id": f"rdm_{number}", "discount": discount, "order_minor": order, "discount_minor": minor,
-        "payable_minor": order - minor, "cap_left_minor": cap_left,
-        "legs": split(minor, offer, seed=f"evt_{number:04}", cap_left=cap_left),
+        "payable_minor": order - minor, "cap_left_minor": cap_left, "seed": seed, "site": None, "mcc": None,
+        "order_reference": f"o-{number}", "legs": split(minor, offer, seed=seed, cap_left=cap_left),
     }  # fmt: skip
-    return event(number, "redemption.confirmed", amount=minor, data=data, **changes)
+    told = {"contract_version": contract["contract"]["version"]}
+    return event(number, "redemption.confirmed", amount=minor, data=data, **(told | changes))
 
 
 def reversed_(number: int, original: Json, *, minor: int, before: int = 0, **changes: Any) -> Json:
     told = original["data"]
-    offer, seed, whole = terms(told["discount"]), original["event_id"], told["discount_minor"]
+    offer, whole = terms(told["discount"]), told["discount_minor"]
     held, kept = (
-        split(amount, offer, seed=seed, cap_left=told["cap_left_minor"])
+        split(amount, offer, seed=told["seed"], cap_left=told["cap_left_minor"])
         for amount in (whole - before, whole - before - minor)
     )
     data = {
-        "redemption_id": told["redemption_id"], "original_event_id": seed, "discount": told["discount"],
-        "original_discount_minor": whole, "reversed_before_minor": before, "reversed_minor": minor,
-        "cap_left_minor": told["cap_left_minor"], "original_legs": told["legs"],
-        "legs": {party: kept[party] - held[party] for party in kept},
+        "redemption_id": told["redemption_id"], "original_event_id": original["event_id"],
+        "discount": told["discount"], "original_discount_minor": whole, "reversed_before_minor": before,
+        "reversed_minor": minor, "cap_left_minor": told["cap_left_minor"], "original_legs": told["legs"],
+        "legs": {party: kept[party] - held[party] for party in kept}, "seed": told["seed"],
     }  # fmt: skip
-    return event(number, "redemption.reversed", amount=-minor, data=data, **changes)
+    same = {"occurred_at_ms": original["occurred_at_ms"], "contract_version": original["contract_version"]}
+    return event(number, "redemption.reversed", amount=-minor, data=data, **(same | changes))
 
 
 def goal(number: int, name: str = "CARD_ACTIVATED", *, spend: int = 0, anchor: int = NOON, **changes: Any) -> Json:
     data = {"goal": name, "claim_id": f"clm_{number}", "anchor_at_ms": anchor, "evidence": "batch"}
     return event(number, "goal.reached", amount=spend, data=data, **changes)
-
-
-# --- lines, totals ----------------------------------------------------------------------------------------------
-def line(of: Json, kind: str, amount: int) -> Json:
-    return {
-        "amount_minor": amount, "contract": of["contract"], "contract_version": of["contract_version"],
-        "event_id": of["event_id"], "kind": kind, "term": of["data"].get("discount", of["data"].get("goal")),
-    }  # fmt: skip
-
-
-def redemption_lines(of: Json) -> list[Json]:
-    data = of["data"]
-    paid = data["discount_minor"] if of["type"] == "redemption.confirmed" else -data["reversed_minor"]
-    return [line(of, "discount_paid", paid), line(of, "discount_funding", -data["legs"].get("partner", 0))]
-
-
-def totals(lines: Sequence[Json], *, carried_in: int, min_pay: int) -> Json:
-    amounts = [each["amount_minor"] for each in lines]
-    due = sum(amounts) + carried_in
-    payable = due if due > 0 and abs(due) >= min_pay else 0
-    return {
-        "bank_owes_minor": sum(a for a in amounts if a > 0), "partner_owes_minor": -sum(a for a in amounts if a < 0),
-        "net_minor": sum(amounts), "carried_in_minor": carried_in, "payable_minor": payable,
-        "carried_out_minor": due - payable,
-    }  # fmt: skip
-
-
-def opening(carried: int = 0, *, ranks: Json | None = None, accrued: Json | None = None) -> Json:
-    return {"carried_minor": carried, "ranks": ranks or {}, "accrued": accrued or {}}
 
 
 # --- trees (RFC 6962 §2.1, as it is defined there) ------------------------------------------------------------------
@@ -193,16 +197,17 @@ class Signatory:
         self.kid = self.kid or self.thumbprint
 
     @property
-    def jwk(self) -> Json:
+    def point(self) -> Json:
         numbers = self.key.public_key().public_numbers()
-        point = {"x": b64(numbers.x.to_bytes(32)), "y": b64(numbers.y.to_bytes(32))}
-        return {"kty": "EC", "crv": "P-256", **point, "kid": self.kid, "use": "sig", "alg": "ES256"}
+        return {"crv": "P-256", "kty": "EC", "x": b64(numbers.x.to_bytes(32)), "y": b64(numbers.y.to_bytes(32))}
+
+    @property
+    def jwk(self) -> Json:
+        return self.point | {"kid": self.kid, "use": "sig", "alg": "ES256", "purpose": "statement"}
 
     @property
     def thumbprint(self) -> str:
-        numbers = self.key.public_key().public_numbers()
-        point = {"x": b64(numbers.x.to_bytes(32)), "y": b64(numbers.y.to_bytes(32))}
-        return b64(sha256(canonical({"crv": "P-256", "kty": "EC", **point})).digest())
+        return b64(sha256(canonical(self.point)).digest())
 
     def jws(self, payload: bytes, *, typ: str, **header: Any) -> str:
         head = b64(canonical({"alg": "ES256", "kid": self.kid, "typ": typ} | header))
@@ -219,7 +224,7 @@ SIGNATORY = Signatory()
 
 def sealed_day(day: str, events: Sequence[Json], *, previous: str = "0" * 64, others: int = 2,
                signatory: Signatory = SIGNATORY) -> Json:  # fmt: skip
-    """§3, with `others` partners beside ours, on both sides of its name."""
+    """§3, with `others` partners beside ours, on both sides of its name; `events` are not a member of the file's."""
     leaves = [canonical(each) for each in events]
     trees = {f"{'a' if i % 2 else 'z'}-{i}": {"root": f"{i:064x}", "size": 1} for i in range(others)}
     if leaves:
@@ -227,49 +232,17 @@ def sealed_day(day: str, events: Sequence[Json], *, previous: str = "0" * 64, ot
     names = sorted(trees)
     rows = [canonical({"partner": name, **trees[name]}) for name in names]
     head = {
-        "bank": BANK, "business_day": day, "event_count": sum(tree["size"] for tree in trees.values()),
-        "previous_head_hash": previous, "root_hash": tree_hash(rows).hex(), "tree_size": len(rows),
+        "audit_head": None, "bank": BANK, "business_day": day, "format": "parasol-day-2",
+        "event_count": sum(tree["size"] for tree in trees.values()), "previous_head_hash": previous,
+        "root_hash": tree_hash(rows).hex(), "tree_size": len(rows),
     }  # fmt: skip
     index = names.index(PARTNER) if leaves else -1
     return {
-        "events": list(events), "head": head, "head_jws": signatory.jws(canonical(head), typ="parasol-day-head"),
-        "index": index, "path": audit_path(rows, index) if leaves else [], "root": tree_hash(leaves).hex(),
-        "size": len(leaves), "tree_size": len(rows),
+        "head": head, "head_jws": signatory.jws(canonical(head), typ="parasol-day-head"), "index": index,
+        "path": audit_path(rows, index) if leaves else [], "root": tree_hash(leaves).hex(), "size": len(leaves),
+        "tree_size": len(rows),
     }  # fmt: skip
 
 
 def head_hash(day: Json) -> str:
     return sha256(canonical(day["head"])).hexdigest()
-
-
-def statement(
-    days: Sequence[Json], lines: Sequence[Json], *, closing: Json, start: Json | None = None, number: int = 1,
-    previous: Json | None = None, contracts: Sequence[Json] = (CONTRACT,), period: tuple[str, str] | None = None,
-) -> Json:  # fmt: skip
-    """§10 without keys and signature. `closing` says ranks and accrued; what is carried is computed."""
-    start = start or opening()
-    min_pay = contracts[-1].get("settle", {}).get("min_pay_minor", 0)
-    sums = totals(lines, carried_in=start["carried_minor"], min_pay=min_pay)
-    first, last = period or (days[0]["head"]["business_day"], days[-1]["head"]["business_day"])
-    header = {
-        "bank": BANK, "currency": "CNY", "from_day": first, "issuer": "https://bank.example", "number": number,
-        "partner": PARTNER, "previous": previous, "statement_id": f"stm_{number}", "to_day": last,
-    }  # fmt: skip
-    return {
-        "format": "parasol-statement-1", "statement": header, "contracts": list(contracts), "days": list(days),
-        "opening": start, "closing": closing | {"carried_minor": sums["carried_out_minor"]}, "lines": list(lines),
-        "totals": sums,
-    }  # fmt: skip
-
-
-def written(document: Json, *, signatory: Signatory = SIGNATORY, keys: Sequence[Json] | None = None) -> bytes:
-    """The file: keys, signature, newline."""
-    whole = document | {"keys": [signatory.jwk] if keys is None else list(keys)}
-    return canonical(whole | {"signature": signatory.detached(canonical(whole))}) + b"\n"
-
-
-def changed(document: Json, change: Callable[[Json], Any]) -> Json:
-    """A copy in which one thing is different."""
-    copy = deepcopy(document)
-    change(copy)
-    return copy

@@ -1,0 +1,95 @@
+"""What events far apart have to do with each other, in flat memory: few bytes an event, by the first byte of a hash.
+
+Names that are there twice, reversals beside their originals, and what was accrued per customer. A hash of 96 bits for
+names can only refuse an honest file, with a chance of one to 10¹⁴ at ten million events; where bytes stand for facts
+that must be equal they have 128 bits.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .facts import ACCRUED, REDEMPTION, REVERSAL
+from .part import BUCKETS, PartFound
+
+REPEATED = "original_event_id, contract_version, discount, original_discount_minor, cap_left_minor or seed"
+NAME = 12  # bytes of a name's hash
+_ENTRY = 16  # a name's hash and the number of its event
+
+
+def _buckets() -> list[bytearray]:
+    return [bytearray() for _ in range(BUCKETS)]
+
+
+@dataclass(slots=True)
+class Joins:
+    """Filled part by part, asked at the end. Faults are (event number, sentence)."""
+
+    event_ids: list[bytearray] = field(default_factory=_buckets)
+    redemptions: list[bytearray] = field(default_factory=_buckets)
+    reversals: list[bytearray] = field(default_factory=_buckets)
+    accrued: list[bytearray] = field(default_factory=_buckets)
+
+    def take(self, found: PartFound) -> None:
+        for name in ("event_ids", "redemptions", "reversals", "accrued"):
+            for bucket, entries in zip(getattr(self, name), getattr(found, name), strict=True):
+                bucket.extend(entries)
+
+    def faults(self) -> Iterator[tuple[int, str]]:
+        for bucket in self.event_ids:
+            for _, number in _twice(bucket, _ENTRY):
+                yield number, "its event_id is there twice"
+        orphans: dict[bytes, tuple[int, bytes]] = {}
+        for bucket, reversals in zip(self.redemptions, self.reversals, strict=True):
+            for _, number in _twice(bucket, REDEMPTION.size):
+                yield number, "its redemption is confirmed a second time"
+            if reversals:
+                yield from _reversals(bucket, reversals, orphans=orphans)
+        for original, (number, _) in orphans.items():
+            if original in _names(self.event_ids[original[0]]):
+                yield number, "its original_event_id is of an event that did not confirm this redemption"
+
+    def accrued_of(self, bucket: int) -> Iterator[tuple[bytes, int, int, int, int]]:
+        """(k, event number, capped term, share, worth told), in the order of recording."""
+        return ACCRUED.iter_unpack(self.accrued[bucket])
+
+
+def _names(bucket: bytearray) -> set[bytes]:
+    return {bytes(bucket[at : at + NAME]) for at in range(0, len(bucket), _ENTRY)}
+
+
+def _twice(bucket: bytearray, width: int) -> Iterator[tuple[bytes, int]]:
+    """Every entry whose name an earlier one has."""
+    raw = bytes(bucket)
+    if len({raw[at : at + NAME] for at in range(0, len(raw), width)}) * width == len(raw):
+        return
+    seen: set[bytes] = set()
+    for at in range(0, len(raw), width):
+        name = raw[at : at + NAME]
+        if name in seen:
+            yield name, int.from_bytes(raw[at + NAME : at + _ENTRY])
+        seen.add(name)
+
+
+def _reversals(
+    redemptions: bytearray, reversals: bytearray, *, orphans: dict[bytes, tuple[int, bytes]]
+) -> Iterator[tuple[int, str]]:
+    """§6: each follows its original, repeats what it said, and goes on where the one before stopped.
+
+    Where the original is in an earlier statement, the first reversal here is what the others go by."""
+    originals = {name: (number, facts) for name, number, facts in REDEMPTION.iter_unpack(redemptions)}
+    said: dict[bytes, tuple[bytes, int]] = {}
+    for name, number, facts, before, now, original in REVERSAL.iter_unpack(reversals):
+        confirmed = originals.get(name)
+        if confirmed is None:
+            other = orphans.setdefault(original, (number, name))
+            if other[1] != name:
+                yield number, "its original_event_id is that of another redemption's reversal"
+        elif confirmed[0] > number:
+            yield number, "it stands before the redemption that it reverses"
+        begun = (facts, before) if confirmed is None else (confirmed[1], 0)
+        expected, reversed_minor = said.get(name, begun)
+        if facts != expected:
+            yield number, f"{REPEATED} is another one than its redemption has"
+        if before != reversed_minor:
+            yield number, f"reversed_before_minor is {before}, expected {reversed_minor}"
+        said[name] = expected, reversed_minor + now
