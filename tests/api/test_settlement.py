@@ -115,7 +115,7 @@ async def test_a_day_that_has_not_come_is_not_closed(world: World) -> None:
 
 async def test_a_day_that_is_no_day_says_how_to_write_one(world: World) -> None:
     answer = await world.ops("ops-maker", "POST", "/admin/v1/days/yesterday/closure")
-    assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
+    assert (answer.status_code, answer.json()["code"]) == (400, "day_malformed")
 
 
 async def test_no_statement_over_a_day_that_is_not_sealed(world: World) -> None:
@@ -188,7 +188,7 @@ async def test_an_issued_statement_is_immutable_in_the_database_too(world: World
     with pytest.raises(asyncpg.RestrictViolationError):
         await world.sql("UPDATE statement SET totals = '{}' WHERE statement_id = $1", statement["StatementId"])
     with pytest.raises(asyncpg.RestrictViolationError):
-        await world.sql("UPDATE statement_chunk SET bytes = '' WHERE statement_id = $1", statement["StatementId"])
+        await world.sql("DELETE FROM statement_commission WHERE statement_id = $1", statement["StatementId"])
 
 
 async def test_the_database_issues_nothing_without_two_people(world: World) -> None:
