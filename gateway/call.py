@@ -1,6 +1,6 @@
 """What admission hands to a capability: a Call that has passed every check; and the Answer that comes back."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -92,8 +92,16 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Streamed:
+    """A body of `size` bytes that is made as it is sent: a step is asked for when the last one has been taken."""
+
+    size: int
+    chunks: AsyncGenerator[bytes, None]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back. `payload` is encoded as JSON unless it is bytes already."""
+    """What goes back. `payload` is encoded as JSON unless it is bytes already, or Streamed (which is never signed)."""
 
     status: int
     payload: Any = None

@@ -66,11 +66,12 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
 def _explained() -> tuple[type[Exception], ...]:
     """Loaded when something failed: `parasol --help` should not have to wait for them."""
     from gateway.database.embedded import EmbeddedMissing
+    from gateway.database.migrate import OldHome
     from gateway.document import DocumentInvalid
     from gateway.keyring import KeyEncryptionKeyMissing, SealBroken
     from gateway.port import CannotServe
 
-    return SettingsInvalid, EmbeddedMissing, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
+    return SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -13,7 +14,7 @@ from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival, rea
 from gateway.admission.door import FrontDoor
 from gateway.admission.operators import OperatorBook
 from gateway.admission.possession import CertificateReader
-from gateway.call import Answer, OpenCall, Operation, OpsCall, Protocol, TokenKind
+from gateway.call import Answer, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
 from gateway.clock import now_ms
 from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
@@ -174,21 +175,32 @@ class Edge:
         )  # fmt: skip
 
     async def _send(self, send: Send, answer: Answer, arrival: Arrival, *, signed: bool) -> None:
-        body = answer.payload if isinstance(answer.payload, bytes) else _encoded(answer.payload)
+        stream = answer.payload if isinstance(answer.payload, Streamed) else None
+        body = b"" if stream is not None else _encoded(answer.payload)
+        size = stream.size if stream is not None else len(body)
         headers = [
             (b"x-fapi-interaction-id", arrival.interaction_id.encode()),
-            (b"content-length", str(len(body)).encode()),
+            (b"content-length", str(size).encode()),
         ]
-        if body:
+        if size:
             headers.append((b"content-type", answer.content_type.encode()))
-            if signed:
+            if signed and stream is None:
                 headers.append((b"x-jws-signature", self._sign(body, now_ms()).encode()))
         given = {name for name, _ in answer.headers}
         if "cache-control" not in given:
             headers.append((b"cache-control", b"no-store"))
         headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        if stream is not None:
+            await _stream(send, stream)
         await send({"type": "http.response.body", "body": b"" if arrival.method == "HEAD" else body})
+
+
+async def _stream(send: Send, stream: Streamed) -> None:
+    """Each step waits until the server has taken the one before: a slow reader costs one step of memory."""
+    async with aclosing(stream.chunks) as chunks:
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def _body(arrival: Arrival, receive: Receive, operation: Operation) -> bytes:
@@ -205,6 +217,8 @@ def _protocol_of(path: str) -> Protocol:
 
 
 def _encoded(payload: Any) -> bytes:
+    if isinstance(payload, bytes):
+        return payload
     return b"" if payload is None else encode(payload)
 
 

@@ -23,6 +23,9 @@ from gateway.database.changes import ChangeFeed
 from gateway.discounts.api import DiscountsApi
 from gateway.discounts.desk import RedemptionDesk
 from gateway.health import HealthApi
+from gateway.jobs.api import JobsApi
+from gateway.jobs.model import by_name
+from gateway.jobs.runner import JobRunner
 from gateway.keyring import Keyring
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.expiry import expire_consents_due, forget_due
@@ -52,8 +55,13 @@ from gateway.referrals.terms import terms_book
 from gateway.routes import OPERATIONS
 from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
-from gateway.settlement.closing import Backroom
+from gateway.settlement.day_closing import DayClosing
+from gateway.settlement.days_api import BusinessDateApi, DaysApi
 from gateway.settlement.ops_api import SettlementOps
+from gateway.settlement.posting import CommissionBooking
+from gateway.settlement.sealed_files import SealedFiles
+from gateway.settlement.statement_files import StatementFiles
+from gateway.settlement.statement_work import StatementCalculation, StatementProcesses, StatementRemaking
 
 CURRENCY = "CNY"  # of the sandbox's accounts
 BANK = "Sandbox City Bank"
@@ -191,17 +199,23 @@ def landings(settings: Settings) -> dict[str, str]:
 
 
 def settlement(base: Foundation) -> Wing:
-    """Closed days and statements."""
-    backroom = Backroom(base.database, base.keyring, base.snapshots, base.settings.home_path, base.issuer, BANK)
+    """Closed days and statements; what they wish for is done by jobs."""
+    database, home = base.database, base.settings.home_path
+    files, processes = SealedFiles(database, home), StatementProcesses(base.settings, BANK)
+    kinds = (
+        DayClosing(database, base.keyring, files, BANK).kind(),
+        StatementCalculation(database, base.snapshots, files, processes).kind(),
+        CommissionBooking(database).kind(),
+        StatementRemaking(database, files, processes).kind(),
+    )
     rooms = (
-        SettlementApi(base.database, base.issuer),
-        SettlementOps(base.database, base.snapshots, base.settings.sandbox),
+        SettlementApi(database, StatementFiles(home), base.issuer),
+        SettlementOps(database, base.snapshots),
+        DaysApi(database),
+        BusinessDateApi(database),
+        JobsApi(database, by_name(kinds)),
     )
-    chores = (
-        Chore("close days", 0.5, backroom.close_days_due),
-        Chore("calculate statements", 0.5, backroom.calculate_due),
-    )
-    return Wing(rooms, chores)
+    return Wing(rooms, JobRunner(database, kinds).chores())
 
 
 def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:

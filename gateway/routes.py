@@ -14,6 +14,7 @@ from gateway.console.pages import ConsolePages
 from gateway.discounts.api import DiscountsApi
 from gateway.discounts.shapes import ConfirmBody, HoldBody, QuoteBody, ReversalBody
 from gateway.health import HealthApi
+from gateway.jobs.api import JobsApi, WithdrawJob
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
 from gateway.parking.api import ParkingApi
@@ -26,7 +27,8 @@ from gateway.referrals.batch import FILE_LIMIT
 from gateway.referrals.batch_api import BatchApi, CreateBatchBody
 from gateway.referrals.link_api import CreateLinkBody, LinkApi
 from gateway.settlement.api import SettlementApi
-from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, SettlementOps
+from gateway.settlement.days_api import BusinessDateApi, DaysApi
+from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, RefuseStatement, SettlementOps
 
 Endpoint = Callable[..., Awaitable[Answer]]
 CLIENT, CUSTOMER, OPERATOR, NOBODY = TokenKind.CLIENT, TokenKind.CUSTOMER, TokenKind.OPERATOR, TokenKind.NONE
@@ -181,17 +183,28 @@ OPERATIONS_OF_THE_BANK = (
         row("ReadAudit", f"GET {ADMIN}/audit", OpsApi.read_audit, OPS, OPERATOR),
         row("ReadTrialBalance", f"GET {ADMIN}/trial-balance", OpsApi.trial_balance, OPS, OPERATOR),
     ),
+    *in_room(DaysApi,
+        row("GetOpenDay", f"GET {ADMIN}/days", DaysApi.get_open_day, OPS, OPERATOR),
+        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", DaysApi.close_day, OPS, OPERATOR),
+        row("GetDay", f"GET {ADMIN}/days/{{Day}}", DaysApi.get_day, OPS, OPERATOR),
+    ),
     *in_room(SettlementOps,
-        row("GetOpenDay", f"GET {ADMIN}/days", SettlementOps.get_open_day, OPS, OPERATOR),
-        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", SettlementOps.close_day, OPS, OPERATOR),
-        row("GetDay", f"GET {ADMIN}/days/{{Day}}", SettlementOps.get_day, OPS, OPERATOR),
         row("CalculateStatement", f"POST {ADMIN}/statements", SettlementOps.calculate, OPS, OPERATOR,
             body=CalculateStatement),
         row("ListAllStatements", f"GET {ADMIN}/statements", SettlementOps.list_statements, OPS, OPERATOR),
         row("GetAnyStatement", f"GET {ADMIN}/statements/{{StatementId}}", SettlementOps.get_statement, OPS, OPERATOR),
         row("ApproveStatement", f"POST {ADMIN}/statements/{{StatementId}}/approvals", SettlementOps.approve, OPS,
             OPERATOR, body=ApproveStatement),
+        row("RefuseStatement", f"POST {ADMIN}/statements/{{StatementId}}/refusal", SettlementOps.refuse, OPS,
+            OPERATOR, body=RefuseStatement),
         row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR),
+    ),
+    *in_room(JobsApi,
+        row("ListJobs", f"GET {ADMIN}/jobs", JobsApi.list_jobs, OPS, OPERATOR),
+        row("GetJob", f"GET {ADMIN}/jobs/{{JobId}}", JobsApi.get_job, OPS, OPERATOR),
+        row("RetryJob", f"POST {ADMIN}/jobs/{{JobId}}/retry", JobsApi.retry, OPS, OPERATOR),
+        row("WithdrawJob", f"POST {ADMIN}/jobs/{{JobId}}/withdrawal", JobsApi.withdraw, OPS, OPERATOR,
+            body=WithdrawJob),
     ),
 )
 
@@ -204,6 +217,9 @@ SANDBOX = (
             body_limit=BULK_BODY_LIMIT),
         row("TellCustomerEvents", "POST /sandbox/v1/customer-events", SandboxBankApi.tell_events, OWN, NOBODY,
             body_limit=BULK_BODY_LIMIT),
+    ),
+    *in_room(BusinessDateApi,
+        row("MoveBusinessDate", "POST /sandbox/v1/business-date", BusinessDateApi.move, OWN, NOBODY),
     ),
 )
 

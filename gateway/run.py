@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from gateway.database.migrate import OldHome
 from gateway.port import CannotServe, check_port
 from gateway.serve import is_ready, local_address
 
@@ -21,6 +22,7 @@ START_S = 60  # a first start makes a database cluster; a warm one takes about t
 STOP_S = 30
 POLL_S = 0.05
 TAIL_LINES = 15
+OLD_HOME = f"parasol: {OldHome()}"  # the last line of a gateway that refuses its home
 PAGES = (
     ("/portal", "developer portal: first call, every error"),
     ("/portal/reference/partner.v1", "API reference"),
@@ -114,5 +116,8 @@ def _wait(gateway: "subprocess.Popen[bytes]", premises: Premises) -> None:
 
 
 def _with_log(what: str, premises: Premises) -> str:
+    """The gateway's own last sentence, where it ended with one; else the end of its log."""
     lines = premises.log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
+    if lines and lines[-1] == OLD_HOME:
+        return lines[-1].removeprefix("parasol: ")
     return "\n".join((f"{what}. The end of {premises.log}:", *lines))

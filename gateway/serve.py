@@ -29,6 +29,7 @@ from granian.log import LogLevels
 from gateway import log
 from gateway.companion import Companion
 from gateway.database.embedded import start_embedded
+from gateway.database.migrate import check_home
 from gateway.lifeline import end_with_parent
 from gateway.port import CannotServe, check_port
 from gateway.provision import provision
@@ -67,6 +68,8 @@ def serve(
         settings = stack.enter_context(with_database(settings))
         if settings.sandbox:
             asyncio.run(provision(settings))
+        else:
+            check_home(settings.database_url)
         settings = stack.enter_context(with_companions(settings))
         os.environ.update(to_environment(settings))
         address = local_address(host, port)

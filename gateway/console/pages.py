@@ -15,11 +15,14 @@ from gateway.clock import rfc3339
 from gateway.console.api import partner_members
 from gateway.console.session import ConsoleSessions
 from gateway.database import Database
+from gateway.jobs import store as jobs
+from gateway.jobs.api import job_members
+from gateway.jobs.model import STATES
 from gateway.pages import page_answer, template_environment
 from gateway.partners.snapshot import SnapshotKeeper, TermsUnreadable
-from gateway.settlement import store as statements
 from gateway.settlement.api import statement_members
 from gateway.settlement.ops_api import ALL_STATES
+from gateway.settlement.store import statements
 
 SHOWN = 100  # statements, or rows of the trail, on a page
 _FORM_LIMIT = 4096  # bytes of a login form
@@ -53,6 +56,7 @@ class ConsolePages:
         running = {p.partner_id: await self._running(p.partner_id, now_ms=call.now_ms) for p in partners}
         async with self.database.connection() as conn:
             rows = await statements.statements(conn, partner_id=None, states=ALL_STATES, limit=SHOWN)
+            waiting = await jobs.listed(conn, states=STATES, kind=None, partner_id=None, limit=SHOWN)
             trail = await audit.latest(conn, limit=20, before_seq=None)
         return self._page(
             "home.html",
@@ -62,6 +66,7 @@ class ConsolePages:
             unreadable={name: (bad.version, rfc3339(bad.starts_ms)) for name, bad in snapshot.unreadable.items()},
             campaigns=running,
             statements=[statement_members(row) for row in rows],
+            jobs=[job_members(job) for job in waiting],
             trail=[{**row, "at": rfc3339(row["at_ms"])} for row in trail],
         )
 

@@ -1,6 +1,7 @@
 """Forward-only migrations: plain SQL files applied in order by yoyo, under its lock, each in a transaction."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -9,6 +10,7 @@ import yoyo
 from gateway.database.pool import Connection
 
 _FOLDER = Path(__file__).parent / "migrations"
+FIRST, VERSION_2 = "0001.core", "0010."  # the latter begins version 2 of events and statements
 _NAMES = frozenset(path.stem for path in _FOLDER.glob("*.sql"))
 
 
@@ -18,11 +20,41 @@ def migrate(url: str) -> list[str]:
     try:
         migrations = yoyo.read_migrations(str(_FOLDER))
         with backend.lock():
+            _refuse_old_home(backend, migrations)
             pending = backend.to_apply(migrations)
             backend.apply_migrations(pending)
         return [migration.id for migration in pending]
     finally:
         backend.connection.close()
+
+
+class OldHome(Exception):
+    """What it holds was recorded before version 2 of events and statements, and no program of now can settle it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This database is of a Parasol from before settlement version 2 and cannot be taken over: start with a new "
+            "--home, or remove the old one with `make clean`."
+        )
+
+
+def check_home(url: str) -> None:
+    """For who does not migrate. Raises OldHome."""
+    backend = yoyo.get_backend(_yoyo_url(url))
+    try:
+        _refuse_old_home(backend, yoyo.read_migrations(str(_FOLDER)))
+    finally:
+        backend.connection.close()
+
+
+def _refuse_old_home(backend: Any, migrations: Any) -> None:
+    """Raises OldHome. A first migration that was cut off has left no documents, and goes on."""
+    lacking = {migration.id for migration in backend.to_apply(migrations)}
+    names = {migration.id for migration in migrations}
+    if FIRST in names - lacking and any(name.startswith(VERSION_2) for name in lacking):
+        ((used,),) = backend.execute("SELECT EXISTS (SELECT FROM document)").fetchall()
+        if used:
+            raise OldHome
 
 
 async def missing_migrations(conn: Connection) -> list[str]:

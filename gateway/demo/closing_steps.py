@@ -24,6 +24,17 @@ METRICS = (
 )
 
 
+async def begin_day(stage: Stage) -> str:
+    """On a home whose day was closed before, the sandbox's business date moves on: what happens now is of a new day."""
+    present = await _ok(stage.maker, "GET", "/days")
+    day, date = present["Day"], present["BusinessDate"]
+    if day == date:
+        return f"The business date is {date}. 营业日 {date}。"
+    moved = await stage.sandbox("/business-date", {"Date": day})
+    stage.checks.expect("the business date moves to the day that is open", moved["Date"] == day, moved)
+    return f"The business date moved from {moved['DateBefore']} to {day}. 营业日从 {moved['DateBefore']} 推进到 {day}。"
+
+
 async def close_day(stage: Stage) -> Table:
     """Sealed in a Merkle tree under a signed head; then both partners' statements, verified offline."""
     day = (await _ok(stage.maker, "GET", "/days"))["Day"]
@@ -31,10 +42,10 @@ async def close_day(stage: Stage) -> Table:
 
     async def sealed() -> dict[str, Any] | None:
         found = await _ok(stage.maker, "GET", f"/days/{day}")
-        return found if found["Status"] == "SEALED" else None
+        return found if found["Status"] == "SEALED" or "Failure" in found else None
 
     closed = await until(sealed, what=f"{day} is sealed", patience_s=PATIENCE_S)
-    stage.checks.expect("the day is sealed with its events", closed["EventCount"] > 0, closed)
+    stage.checks.expect("the day is sealed with its events", closed.get("EventCount", 0) > 0, closed)
     table = Table(
         "Partner", "Lines", "Bank owes", "Partner owes", "Net", "Verified", title=f"Statements of {day} · 对账单"
     )
@@ -68,7 +79,13 @@ async def _settle(stage: Stage, partner_id: str, day: str) -> dict[str, Any]:
     stage.checks.expect("the maker cannot be the checker", alone.status_code == 403, alone.text)
     await _ok(stage.checker, "POST", f"{path}/approvals", {"Role": "checker", **seen})
     await _ok(stage.checker, "POST", f"{path}/issue")
+    await until(lambda: _booked(stage, asked["StatementId"]), what="its commissions are booked", patience_s=PATIENCE_S)
     return await _ok(stage.maker, "GET", path)
+
+
+async def _booked(stage: Stage, statement_id: str) -> bool | None:
+    jobs = (await _ok(stage.maker, "GET", "/jobs?State=DONE&Kind=commission_booking"))["Job"]
+    return True if any(job["StatementId"] == statement_id for job in jobs) else None
 
 
 async def _download(stage: Stage, client: PartnerClient, partner_id: str, statement_id: str) -> Path:
@@ -79,7 +96,7 @@ async def _download(stage: Stage, client: PartnerClient, partner_id: str, statem
     other = stage.shopco if client is stage.parkco else stage.parkco
     foreign = await other.call("GET", f"{V1}/statements/{statement_id}/file")
     stage.checks.expect("another partner does not", foreign.status_code == 404, foreign.status_code)
-    file = stage.home / "statements" / f"{partner_id}-{statement_id}.json"
+    file = stage.home / "downloads" / f"{partner_id}-{statement_id}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(response.content)
     return file

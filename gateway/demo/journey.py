@@ -45,6 +45,7 @@ async def get_token(stage: Stage) -> Table:
 
 
 JOURNEY = (
+    Step("0 The business day · 营业日", closing_steps.begin_day),
     Step("1 A sender-constrained token · 获取令牌", get_token),
     Step("2 Customers are brought: batch, QR, a rival · 批量导流", referral_steps.bring_customers),
     Step("3 Goals at the bank, attributed · 目标与归因", referral_steps.reach_goals),

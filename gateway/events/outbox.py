@@ -87,6 +87,42 @@ def _row(event: Event, *, now_ms: int, day: date) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-async def close_to_writers(conn: Connection, day: date) -> None:
-    """Wait for the writers of that day and keep new ones out until this transaction ends."""
-    await conn.execute("SELECT pg_advisory_xact_lock($1)", DAY_LOCK + day.toordinal())
+async def take_turns(conn: Connection) -> None:
+    """Closings and moves of the business date, one at a time; writers don't wait for this."""
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", DAY_LOCK)
+
+
+async def close_to_writers(conn: Connection, day: date, *, today: date) -> None:
+    """Wait for the writers of all days through `day` and keep new ones out until this transaction ends.
+
+    A writer holds the day that was open when it came; midnight and clocks that differ make that one of three at most.
+    Closings and moves of the business date take turns, so no fourth day can have come up meanwhile.
+    """
+    await take_turns(conn)
+    await conn.execute(
+        """SELECT pg_advisory_xact_lock($2::bigint + (held.day - date '0001-01-01') + 1)
+           FROM (SELECT DISTINCT least(open_day($3::date + near), $1::date) AS day
+                 FROM generate_series(-1, 1) AS near ORDER BY day) AS held""",
+        day, DAY_LOCK, today,
+    )  # fmt: skip
+
+
+async def open_day(conn: Connection, today: date) -> date:
+    """The day that facts are recorded in at present: the business date, or the first after it that is not shut."""
+    day: date = await conn.fetchval("SELECT open_day($1)", today)
+    return day
+
+
+async def business_date(conn: Connection, today: date) -> date:
+    """The calendar's day in the bank's zone; a sandbox's own date where that is later."""
+    moved: date | None = await conn.fetchval("SELECT day FROM sandbox_business_date")
+    return max(today, moved or today)
+
+
+async def move_business_date(conn: Connection, day: date, *, today: date) -> None:
+    """A sandbox's, forward. Those who write wait, so that nobody is left on a day that came before."""
+    await close_to_writers(conn, day, today=today)
+    await conn.execute(
+        "INSERT INTO sandbox_business_date (day) VALUES ($1) ON CONFLICT (only_row) DO UPDATE SET day = excluded.day",
+        day,
+    )

@@ -51,6 +51,12 @@ async def post(conn: Connection, entries: Sequence[Entry], *, day: date, now_ms:
     )  # fmt: skip
 
 
+async def booked_causes(conn: Connection, causes: Sequence[str]) -> set[str]:
+    """Those of these that are in the book already: for work that is done again after it was cut off."""
+    rows = await conn.fetch("SELECT cause FROM ledger_entry WHERE cause = ANY($1)", list(causes))
+    return {row["cause"] for row in rows}
+
+
 async def trial_balance(
     conn: Connection, *, from_day: date | None = None, to_day: date | None = None
 ) -> tuple[Balance, ...]:

@@ -11,6 +11,7 @@ OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005, 0.
 # from a loop that is free to one that a blocking call has stopped
 LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CHORE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
+JOB_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 240.0, 1800.0)
 SERIES_LIMIT = 4_000  # label sets a metric and worker: 500 partners x 8 outcomes; beyond it a label is not a closed set
 
 
@@ -82,6 +83,9 @@ TABLE = (
     _histogram("parasol_event_loop_lag_seconds", "", "How late a worker's event loop wakes", buckets=LAG_S),
     _counter("parasol_chore_runs_total", "chore outcome", "Runs of the back office's chores"),
     _histogram("parasol_chore_seconds", "chore", "Time that a chore took", buckets=CHORE_S),
+    _counter("parasol_jobs_total", "kind outcome", "Attempts at jobs: done, put off to a later try, failed for good"),
+    _histogram("parasol_job_seconds", "kind", "Time that an attempt at a job took", buckets=JOB_S),
+    _counter("parasol_seals_broken_total", "", "Sealed days whose leaves in the database were found to be others"),
     _gauge("parasol_chore_leader", "", "1 where a process does the chores", blend=Blend.HIGHEST),
     _counter("parasol_log_keys_dropped_total", "", "Log keys outside the allow-list, dropped"),
     _counter("parasol_metrics_folded_total", "metric", "Times a series above its metric's limit went to `other`"),

@@ -3,16 +3,27 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.call import Answer, Call
+from gateway.call import Answer, Call, Streamed
 from gateway.clock import rfc3339
 from gateway.database import Database
+from gateway.jobs.store import wish
 from gateway.money import Money
-from gateway.refusal import UnknownResource
-from gateway.settlement import store
+from gateway.refusal import Refusal, UnknownResource
 from gateway.settlement.model import StatementRow
+from gateway.settlement.statement_files import StatementFiles
+from gateway.settlement.statement_work import remaking_of
+from gateway.settlement.store import statements
 
 LIST_LIMIT = 200  # statements in one list: sixteen years of months
+RETRY_S = 10  # a statement of an ordinary month is made again in less
 _V1 = "/partner/v1/statements"
+
+
+class StatementFileAway(Refusal):
+    """It is made again, byte for byte, from the sealed leaves and the signature that was given."""
+
+    status, code, outcome = 503, "statement_file_away", "gateway_error"
+    title = "The file is being fetched; ask again in a moment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +31,14 @@ class SettlementApi:
     """A partner sees its own statements, once they are issued; before that they don't exist for it."""
 
     database: Database
+    files: StatementFiles
     issuer: str
 
     async def list_statements(self, call: Call) -> Answer:
         async with self.database.connection() as conn:
-            rows = await store.statements(conn, partner_id=call.partner.partner_id, states=["ISSUED"], limit=LIST_LIMIT)
+            rows = await statements.statements(
+                conn, partner_id=call.partner.partner_id, states=["ISSUED"], limit=LIST_LIMIT
+            )
         return Answer(200, self._envelope({"Statement": [statement_members(row) for row in rows]}, _V1))
 
     async def get_statement(self, call: Call) -> Answer:
@@ -32,21 +46,25 @@ class SettlementApi:
         return Answer(200, self._envelope(statement_members(row), f"{_V1}/{row.statement_id}"))
 
     async def download_statement(self, call: Call) -> Answer:
+        """The file, in steps; one that is not on this disk as it was written is made again by a job meanwhile."""
         row = await self._issued(call)
-        async with self.database.connection() as conn:
-            pieces = [chunk async for chunk in store.chunks(conn, row.statement_id)]
         assert row.sha256 is not None, "an issued statement has its file"
-        name = f"statement-{row.partner_id}-{row.number}.json"
+        opened = await self.files.open(row.statement_id, row.sha256)
+        if opened is None:
+            async with self.database.transaction() as conn:
+                await wish(conn, remaking_of(row), operator_id=row.partner_id, now_ms=call.now_ms)
+            raise StatementFileAway(headers=(("retry-after", str(RETRY_S)),))
+        name = f"statement-{row.partner_id}-{row.number}.{opened.suffix}"
         headers = (
             ("content-disposition", f'attachment; filename="{name}"'),
             ("etag", f'"{row.sha256.hex()}"'),
         )
-        return Answer(200, b"".join(pieces), headers)
+        return Answer(200, Streamed(opened.size, opened.chunks()), headers, opened.content_type)
 
     async def _issued(self, call: Call) -> StatementRow:
         """Raises UnknownResource, for another partner's statement too: ids of others tell nothing."""
         async with self.database.connection() as conn:
-            row = await store.find_statement(conn, call.path["StatementId"], lock=False)
+            row = await statements.find_statement(conn, call.path["StatementId"], lock=False)
         if row is None or row.partner_id != call.partner.partner_id or row.state != "ISSUED":
             raise UnknownResource("There is no such statement of yours; see GET /partner/v1/statements")
         return row
@@ -61,6 +79,7 @@ def statement_members(row: StatementRow) -> dict[str, Any]:
         "StatementId": row.statement_id,
         "PartnerId": row.partner_id,
         "Number": row.number,
+        "Currency": row.currency,
         "FromDay": row.from_day.isoformat(),
         "ToDay": row.to_day.isoformat(),
         "Status": row.state,

@@ -1,10 +1,12 @@
-"""The life of a statement, as rules: CALCULATED → approved by a maker and another person as checker → ISSUED."""
+"""The life of days and statements, as rules: CALCULATED → approved by a maker, then by a checker → ISSUED."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from gateway.refusal import Refusal, StateConflict
+
+FARTHEST_DAYS = 3_660  # how far a sandbox's business date may run ahead of the calendar: ten years
 
 
 class ApprovalBySamePerson(Refusal):
@@ -29,10 +31,17 @@ class ApprovalMissing(Refusal):
 
 
 class DayNotOver(Refusal):
-    """A day of the future cannot be closed."""
+    """A day of the future cannot be closed, nor settled."""
 
     status, code, outcome = 409, "day_not_over", "conflict"
     title = "This business day has not begun"
+
+
+class DayBehindHead(Refusal):
+    """Heads are a chain: none is put in between."""
+
+    status, code, outcome = 409, "day_behind_head", "conflict"
+    title = "A later day is sealed, and this one was shut with it"
 
 
 class DayNotSealed(Refusal):
@@ -40,6 +49,34 @@ class DayNotSealed(Refusal):
 
     status, code, outcome = 409, "day_not_sealed", "conflict"
     title = "A day of this period is not sealed yet"
+
+
+class BusinessDateNotForward(Refusal):
+    """A sandbox's date never goes back, as facts were recorded in it."""
+
+    status, code, outcome = 409, "business_date_not_forward", "conflict"
+    title = "The business date moves forward only"
+
+
+class BusinessDateTooFar(Refusal):
+    """A date that no test needs."""
+
+    code, outcome = "business_date_too_far", "schema"
+    title = "The business date runs at most ten years ahead of the calendar"
+
+
+class CurrencyNotNamed(Refusal):
+    """Statements exist per currency; with several, the operator says which."""
+
+    status, code, outcome = 409, "currency_not_named", "conflict"
+    title = "This partner has facts in several currencies"
+
+
+class CurrencyWithoutFacts(Refusal):
+    """No fact of the partner is in that currency."""
+
+    status, code, outcome = 409, "currency_without_facts", "conflict"
+    title = "This partner has no sealed facts in that currency"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +114,40 @@ def check_issue(state: str) -> None:
         raise StateConflict(f"Only an APPROVED statement is issued; this one is {state}")
 
 
-def check_closable(day: date, *, last: date) -> None:
-    """`last` is the day that facts are recorded in at present: it may be closed early (what comes then belongs to the
-    day after), a later one may not."""
-    if day > last:
-        raise DayNotOver(f"{day.isoformat()} is after {last.isoformat()}, the day that is open now")
+def check_refusable(state: str) -> None:
+    """Maker or checker may say no until it is issued."""
+    if state not in ("CALCULATED", "APPROVED"):
+        raise StateConflict(f"A statement is refused when it is CALCULATED or APPROVED; this one is {state}")
+
+
+def check_closable(day: date, *, business_date: date, last_head: date | None) -> None:
+    """`day` is not sealed. What comes after an early closing belongs to the day after."""
+    if day > business_date:
+        raise DayNotOver(f"{day.isoformat()} is after {business_date.isoformat()}, the business date")
+    check_in_order(day, last_head=last_head)
+
+
+def check_in_order(day: date, *, last_head: date | None) -> None:
+    """Raises DayBehindHead."""
+    if last_head is not None and day < last_head:
+        raise DayBehindHead(f"{last_head.isoformat()} is sealed, and closing it shut all days before it")
+
+
+def check_move(day: date, *, before: date, today: date) -> None:
+    """Of a sandbox's business date. Raises BusinessDateNotForward, BusinessDateTooFar."""
+    if day <= before:
+        raise BusinessDateNotForward(f"The business date is {before.isoformat()}; name a later day")
+    if (day - today).days > FARTHEST_DAYS:
+        raise BusinessDateTooFar(f"The calendar says {today.isoformat()}")
+
+
+def statement_currency(wanted: str | None, *, of_facts: Sequence[str], of_contracts: Sequence[str]) -> str:
+    """That of the facts; of the contract, where there are none yet. Raises CurrencyNotNamed, CurrencyWithoutFacts."""
+    there = sorted(set(of_facts) or set(of_contracts))
+    if wanted is not None:
+        if wanted not in there:
+            raise CurrencyWithoutFacts(f"There are facts in {', '.join(there) or 'no currency at all'}")
+        return wanted
+    if len(there) != 1:
+        raise CurrencyNotNamed(f"Add Currency: one of {', '.join(there)}")
+    return there[0]

@@ -48,3 +48,25 @@ class StatementRow:
     size_bytes: int | None = None
     issued_at_ms: int | None = None
     failure: str | None = None
+    previous_id: str | None = None  # the issued statement that this one opens from
+    signature: str | None = None
+    event_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a calculation found, and the file that it wrote."""
+
+    line_count: int
+    event_count: int
+    sha256: bytes
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """What is known of a sealed day's Parquet file."""
+
+    sha256: bytes
+    rows: int
+    writer_version: int

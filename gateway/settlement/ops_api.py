@@ -1,42 +1,46 @@
-"""Settlement for bank operations: close a day, calculate, approve by two people, issue."""
+"""Statements for bank operations: calculate, approve by two people or refuse, issue."""
 
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, Literal
+from datetime import date, timedelta
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gateway import audit, metrics
 from gateway.call import Answer, OpsCall
-from gateway.clock import Day, asked_day, local_day, rfc3339
+from gateway.clock import Day, local_day
 from gateway.database import Connection, Database
-from gateway.events.outbox import BANK_ZONE, Event, append
+from gateway.events.outbox import BANK_ZONE, Event, append, business_date
 from gateway.ids import new_id
-from gateway.ledger.store import post
+from gateway.jobs.store import wish
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.refusal import StateConflict, UnknownResource
-from gateway.settlement import store
 from gateway.settlement.api import statement_members
 from gateway.settlement.life import (
     Approval,
+    DayNotOver,
     DayNotSealed,
     check_approval,
-    check_closable,
     check_issue,
+    check_refusable,
     state_after,
+    statement_currency,
 )
 from gateway.settlement.model import StatementRow
-from gateway.settlement.posting import commission_entries
+from gateway.settlement.posting import booking_of
+from gateway.settlement.statement_work import calculation_of
+from gateway.settlement.store import days, statements
 
-ALL_STATES = ("CALCULATING", "CALCULATED", "APPROVED", "ISSUED", "FAILED")
+ALL_STATES = ("CALCULATING", "CALCULATED", "APPROVED", "ISSUED", "FAILED", "REFUSED")
 LIST_LIMIT = 200
 
 
 class CalculateStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Everything that is not on a statement yet, through `to_day`."""
+    """Everything that is not on a statement yet, through `to_day`; `currency` where the facts have several."""
 
     partner_id: str
     to_day: Day
+    currency: str | None = None
 
 
 class ApproveStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
@@ -46,44 +50,37 @@ class ApproveStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     sha256: str
 
 
+class RefuseStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """Why: it stands in the audit trail and on the statement."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+
+
 @dataclass(frozen=True, slots=True)
 class SettlementOps:
     """Every step is audited with who, and every money step needs two of them."""
 
     database: Database
     snapshots: SnapshotKeeper
-    sandbox: bool
-
-    async def get_open_day(self, call: OpsCall) -> Answer:
-        """The business day that facts are recorded in at present."""
-        async with self.database.connection() as conn:
-            day = await store.open_day(conn, local_day(call.now_ms, BANK_ZONE))
-        return Answer(200, {"Data": {"Day": day.isoformat(), "Status": "OPEN"}})
-
-    async def close_day(self, call: OpsCall) -> Answer:
-        """202: a chore seals it; asking twice is asking once. Only a sandbox runs ahead of the calendar."""
-        day, today = _day(call), local_day(call.now_ms, BANK_ZONE)
-        async with self.database.transaction() as conn:
-            check_closable(day, last=await store.open_day(conn, today) if self.sandbox else today)
-            fresh = await store.request_closure(conn, day, operator_id=call.operator.operator_id, now_ms=call.now_ms)
-            if fresh:
-                await _record(conn, call, action="day.closure_requested", subject=day.isoformat(), detail={})
-            return Answer(202, await _day_members(conn, day))
-
-    async def get_day(self, call: OpsCall) -> Answer:
-        async with self.database.connection() as conn:
-            return Answer(200, await _day_members(conn, _day(call)))
 
     async def calculate(self, call: OpsCall) -> Answer:
-        """202: a chore calculates; one statement per partner and currency is in the making at a time."""
+        """202: a job calculates; one statement per partner and currency is in the making at a time."""
         wanted: CalculateStatement = call.body
         contracts = self.snapshots.current.contracts.get(wanted.partner_id, ())
         if not contracts:
             raise UnknownResource(f"There is no partner {wanted.partner_id} with a contract")
-        currency = contracts[-1].currency
+        to_day = wanted.to_day
         async with self.database.transaction() as conn:
-            row = await _next_statement(conn, wanted, currency=currency, call=call)
-            await store.insert_statement(conn, row)
+            present = await business_date(conn, local_day(call.now_ms, BANK_ZONE))
+            if to_day > present:
+                raise DayNotOver(f"{to_day.isoformat()} is after {present.isoformat()}, the business date")
+            currency = statement_currency(
+                wanted.currency, of_facts=await days.currencies_of(conn, wanted.partner_id, through=to_day),
+                of_contracts=[contract.currency for contract in contracts],
+            )  # fmt: skip
+            row = await _next_statement(conn, call, to_day=to_day, currency=currency)
+            await statements.insert_statement(conn, row)
+            await wish(conn, calculation_of(row), operator_id=row.requested_by, now_ms=call.now_ms)
             await _record(
                 conn, call, action="statement.requested", subject=row.statement_id,
                 detail={"partner": row.partner_id, "from": row.from_day.isoformat(), "to": row.to_day.isoformat()},
@@ -92,7 +89,7 @@ class SettlementOps:
 
     async def list_statements(self, call: OpsCall) -> Answer:
         async with self.database.connection() as conn:
-            rows = await store.statements(
+            rows = await statements.statements(
                 conn, partner_id=call.query.get("PartnerId"), states=ALL_STATES, limit=LIST_LIMIT
             )
         return Answer(200, {"Data": {"Statement": [statement_members(row) for row in rows]}})
@@ -100,7 +97,7 @@ class SettlementOps:
     async def get_statement(self, call: OpsCall) -> Answer:
         async with self.database.connection() as conn:
             row = await _statement(conn, call, lock=False)
-            given = await store.approvals(conn, row.statement_id)
+            given = await statements.approvals(conn, row.statement_id)
         members = statement_members(row)
         members["Approval"] = [{"Role": a.role, "OperatorId": a.operator_id} for a in given]
         return Answer(200, {"Data": members})
@@ -110,7 +107,7 @@ class SettlementOps:
         wanted: ApproveStatement = call.body
         async with self.database.transaction() as conn:
             row = await _statement(conn, call, lock=True)
-            given = await store.approvals(conn, row.statement_id)
+            given = await statements.approvals(conn, row.statement_id)
             check_approval(
                 row.state, given, role=wanted.role, operator_id=call.operator.operator_id,
                 operator_role=call.operator.role,
@@ -119,51 +116,65 @@ class SettlementOps:
             if wanted.sha256 != row.sha256.hex():
                 raise StateConflict("The SHA-256 is not that of this statement's file; look at it again")
             approval = Approval(wanted.role, call.operator.operator_id, row.sha256)
-            await store.save_approval(conn, row.statement_id, approval, now_ms=call.now_ms)
+            await statements.save_approval(conn, row.statement_id, approval, now_ms=call.now_ms)
             state = state_after([*given, approval])
-            await store.save_state(conn, row.statement_id, state=state, issued_at_ms=None)
+            await statements.save_state(conn, row.statement_id, state=state, issued_at_ms=None)
             await _record(
                 conn, call, action="statement.approved", subject=row.statement_id,
                 detail={"role": wanted.role, "sha256": wanted.sha256},
             )  # fmt: skip
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": state}})
 
+    async def refuse(self, call: OpsCall) -> Answer:
+        """Maker or checker: it is not issued. The next calculation covers the same days under the next number."""
+        reason = call.body.reason
+        async with self.database.transaction() as conn:
+            row = await _statement(conn, call, lock=True)
+            check_refusable(row.state)
+            by = f"refused by {call.operator.operator_id}: {reason}"
+            await statements.save_refused(conn, row.statement_id, reason=by)
+            await _record(conn, call, action="statement.refused", subject=row.statement_id, detail={"reason": reason})
+        metrics.count("parasol_statements_total", state="REFUSED")
+        return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": "REFUSED"}})
+
     async def issue(self, call: OpsCall) -> Answer:
-        """From here on it is the partner's, and immutable; commissions are booked, in the same transaction."""
+        """From here on it is the partner's, and immutable; a job books the commissions, in steps."""
         async with self.database.transaction() as conn:
             row = await _statement(conn, call, lock=True)
             check_issue(row.state)
-            await store.save_state(conn, row.statement_id, state="ISSUED", issued_at_ms=call.now_ms)
+            await statements.save_state(conn, row.statement_id, state="ISSUED", issued_at_ms=call.now_ms)
             assert row.totals is not None, "an approved statement has its totals"
-            day = await append(conn, [_issued(row, now_ms=call.now_ms)], now_ms=call.now_ms)
-            entries = commission_entries([c async for c in store.chunks(conn, row.statement_id)], row)
-            await post(conn, entries, day=day, now_ms=call.now_ms)
+            await append(conn, [_issued(row, now_ms=call.now_ms)], now_ms=call.now_ms)
+            await wish(conn, booking_of(row), operator_id=call.operator.operator_id, now_ms=call.now_ms)
             await _record(conn, call, action="statement.issued", subject=row.statement_id, detail=dict(row.totals))
         metrics.count("parasol_statements_total", state="ISSUED")
         metrics.gauge("parasol_settlement_accrued_minor", row.totals["net_minor"], partner=row.partner_id)
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": "ISSUED"}})
 
 
-async def _next_statement(
-    conn: Connection, wanted: CalculateStatement, *, currency: str, call: OpsCall
-) -> StatementRow:
-    """Raises StateConflict, DayNotSealed, UnknownResource."""
-    previous = await store.last_statement(conn, wanted.partner_id, currency)
-    if previous is not None and previous.state != "ISSUED":
-        raise StateConflict(f"Statement {previous.statement_id} is {previous.state}; issue it first")
-    first = await store.first_event_day(conn, wanted.partner_id)
-    if first is None:
-        raise UnknownResource(f"{wanted.partner_id} has no events yet")
-    from_day, to_day = store.next_period(previous, first, wanted.to_day)
-    if to_day < from_day:
+async def _next_statement(conn: Connection, call: OpsCall, *, to_day: date, currency: str) -> StatementRow:
+    """It follows the last issued one, under a number that was never used. Raises StateConflict, DayNotSealed,
+    UnknownResource."""
+    partner_id = call.body.partner_id
+    await statements.take_turn(conn, partner_id, currency)
+    open_one = await statements.in_the_making(conn, partner_id, currency)
+    if open_one is not None:
+        raise StateConflict(f"Statement {open_one.statement_id} is {open_one.state}: issue or refuse it first")
+    previous = await statements.last_issued(conn, partner_id, currency)
+    if previous is not None and to_day <= previous.to_day:
         raise StateConflict(f"Everything through {to_day.isoformat()} is on a statement already")
-    if await store.open_days_with_events(conn, date.fromordinal(to_day.toordinal() + 1)):
+    if await days.unsealed_days_with_events(conn, to_day):
         raise DayNotSealed(f"Close the days through {to_day.isoformat()} first")
-    if not await store.sealed_days(conn, from_day, to_day):
+    first = await days.first_sealed_day_of(conn, partner_id)
+    if first is None:
+        raise UnknownResource(f"{partner_id} has no sealed events yet")
+    from_day = previous.to_day + timedelta(days=1) if previous is not None else first
+    if to_day < from_day or not await days.sealed_days(conn, from_day, to_day):
         raise DayNotSealed(f"No day from {from_day.isoformat()} to {to_day.isoformat()} is sealed")
     return StatementRow(
-        new_id("stm"), wanted.partner_id, previous.number + 1 if previous else 1, currency, from_day, to_day,
-        "CALCULATING", call.operator.operator_id, call.now_ms,
+        new_id("stm"), partner_id, await statements.last_number(conn, partner_id, currency) + 1, currency, from_day,
+        to_day, "CALCULATING", call.operator.operator_id, call.now_ms,
+        previous_id=previous.statement_id if previous is not None else None,
     )  # fmt: skip
 
 
@@ -177,29 +188,11 @@ def _issued(row: StatementRow, *, now_ms: int) -> Event:
     )  # fmt: skip
 
 
-async def _day_members(conn: Connection, day: date) -> dict[str, Any]:
-    sealed, wish = await store.sealed_day(conn, day), await store.closure_state(conn, day)
-    members: dict[str, Any] = {"Day": day.isoformat(), "Status": "OPEN"}
-    if wish is not None:
-        members |= {"Status": "CLOSING", "RequestedBy": wish["requested_by"]}
-        members |= {"RequestedDateTime": rfc3339(wish["requested_at_ms"])}
-        if wish["failure"]:
-            members["Failure"] = wish["failure"]
-    if sealed is not None:
-        members |= {"Status": "SEALED", "EventCount": sealed.event_count, "RootHash": sealed.root_hash.hex()}
-        members |= {"HeadHash": sealed.head_hash.hex(), "Head": sealed.head_jws}
-    return {"Data": members}
-
-
 async def _statement(conn: Connection, call: OpsCall, *, lock: bool) -> StatementRow:
-    row = await store.find_statement(conn, call.path["StatementId"], lock=lock)
+    row = await statements.find_statement(conn, call.path["StatementId"], lock=lock)
     if row is None:
         raise UnknownResource("There is no such statement; see GET /admin/v1/statements")
     return row
-
-
-def _day(call: OpsCall) -> date:
-    return asked_day(call.path["Day"], path="$path.Day")
 
 
 async def _record(conn: Connection, call: OpsCall, *, action: str, subject: str, detail: dict[str, Any]) -> None:

@@ -86,6 +86,9 @@ async def test_two_statements_follow_each_other_and_verify_together(world: World
     for number in range(2):
         await redeem(world, f"idt_1_{number}")
         day = (await world.ops("ops-maker", "GET", "/admin/v1/days")).json()["Data"]["Day"]
+        if number:
+            moved = await world.http.post("/sandbox/v1/business-date")
+            assert moved.json()["Data"] == {"DateBefore": today(), "Date": day}
         statement = await settled(world, day)
         file = await world.client("parkco").call("GET", f"/partner/v1/statements/{statement['StatementId']}/file")
         paths.append(tmp_path / f"{number}.json")
@@ -115,7 +118,7 @@ async def test_a_day_that_has_not_come_is_not_closed(world: World) -> None:
 
 async def test_a_day_that_is_no_day_says_how_to_write_one(world: World) -> None:
     answer = await world.ops("ops-maker", "POST", "/admin/v1/days/yesterday/closure")
-    assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
+    assert (answer.status_code, answer.json()["code"]) == (400, "day_malformed")
 
 
 async def test_no_statement_over_a_day_that_is_not_sealed(world: World) -> None:
@@ -188,7 +191,7 @@ async def test_an_issued_statement_is_immutable_in_the_database_too(world: World
     with pytest.raises(asyncpg.RestrictViolationError):
         await world.sql("UPDATE statement SET totals = '{}' WHERE statement_id = $1", statement["StatementId"])
     with pytest.raises(asyncpg.RestrictViolationError):
-        await world.sql("UPDATE statement_chunk SET bytes = '' WHERE statement_id = $1", statement["StatementId"])
+        await world.sql("INSERT INTO statement_commission VALUES ($1, 1, 'evt_x', 1)", statement["StatementId"])
 
 
 async def test_the_database_issues_nothing_without_two_people(world: World) -> None:
@@ -206,7 +209,7 @@ async def test_no_event_slips_into_a_sealed_day(world: World) -> None:
     with pytest.raises(asyncpg.RestrictViolationError, match="sealed"):
         await world.sql(
             """INSERT INTO event (event_id, type, occurred_at_ms, recorded_at_ms, business_day, amount_minor, leaf)
-               VALUES ('evt_x', 'x', 1, 1, $1, 0, '')""",
+               VALUES ('evt_x', 'x', 1789963200000, 1789963200000, $1, 0, '')""",
             date.fromisoformat(today()),
         )
 

@@ -29,7 +29,7 @@ class Told:
     home: Path
 
     def statements(self) -> list[Path]:
-        return sorted((self.home / "statements").glob("*-stm_*.json"))
+        return sorted((self.home / "downloads").glob("*-stm_*.json"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_files_that_are_not_there_are_said_so_and_a_small_day_is_made(told: Told
 def test_the_partners_statements_verify_with_the_bank_away(told: Told) -> None:
     found = told.statements()
     assert [path.name.partition("-")[0] for path in found] == ["parkco", "shopco"]
-    jwks = told.home / "statements" / "bank-jwks.json"
+    jwks = told.home / "downloads" / "bank-jwks.json"
     assert verify(*found, "--jwks", jwks) == 0
 
 

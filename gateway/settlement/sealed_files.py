@@ -1,0 +1,149 @@
+"""Parquet files of sealed days on this disk: used only as they were written, rebuilt from sealed leaves otherwise.
+
+The table `sealed_file` says what a file is. One that is missing, differs or was written by another version of the
+writer is made again from the leaves in the database; what takes its place has been held against the seal of every
+partner first. Where the leaves themselves differ from the seal, nothing is settled that needs that day.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import structlog
+
+from gateway import metrics
+from gateway.database import Database
+from gateway.jobs.model import JobFailed
+from gateway.settlement.facts import WRITER_VERSION, FactsFile, FactsWriter, file_sha256
+from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
+from gateway.settlement.seal import DaySealer
+from gateway.settlement.store import days
+
+FOLDER = "sealed"
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
+UNWRITABLE = (OSError, ValueError, duckdb.Error, pa.ArrowException)  # what a writer of typed rows may stumble over
+Batch = Sequence[tuple[str | None, bytes]]
+log = structlog.get_logger(__name__)
+
+
+class Draft:
+    """A file written beside the seal of its day. The seal does not wait for it: one that fails is made later."""
+
+    def __init__(self, writer: FactsWriter) -> None:
+        self._writer: FactsWriter | None = writer
+
+    def add(self, batch: Batch) -> None:
+        try:
+            if self._writer is not None:
+                self._writer.add(batch)
+        except UNWRITABLE as error:
+            self._give_up(error)
+
+    def finish(self) -> FactsFile | None:
+        """None: it could not be written."""
+        try:
+            return self._writer.finish() if self._writer is not None else None
+        except UNWRITABLE as error:
+            self._give_up(error)
+            return None
+
+    def _give_up(self, error: Exception) -> None:
+        self._writer = None
+        log.error("sealed_file_put_off", exc_info=error)
+
+
+class SealBroken(JobFailed):
+    """Leaves of a sealed day are not those that were sealed: nobody settles on that, and it does not heal by itself."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words, final=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFiles:
+    """`ready` is the only way to a file."""
+
+    database: Database
+    home: Path
+
+    def place(self, day: date) -> Path:
+        return self.home / FOLDER / f"{day.isoformat()}.parquet"
+
+    async def ready(self, day: date, *, now_ms: int) -> Path:
+        """The day's file, as the database knows it. Raises SealBroken."""
+        async with self.database.connection() as conn:
+            known = await days.sealed_file(conn, day)
+        path = self.place(day)
+        if known is None or known.writer_version != WRITER_VERSION or not await asyncio.to_thread(_is, path, known):
+            await self._rebuild(day, now_ms=now_ms)
+        return path
+
+    async def _rebuild(self, day: date, *, now_ms: int) -> None:
+        async with self.database.connection() as conn:
+            sealed = await days.sealed_day(conn, day)
+        assert sealed is not None, "only sealed days have files"
+        log.info("sealed_file_rebuilt", business_day=day)
+        sealer = DaySealer()
+        with FactsWriter(self.draft(day)) as writer:
+            await self.read(day, sealer.add, writer.add)
+            written = await asyncio.to_thread(writer.finish)
+        await self.keep(sealed, sealer.trees(), written, now_ms=now_ms)
+
+    async def keep(self, sealed: SealedDay, trees: tuple[PartnerTree, ...], written: FactsFile, *, now_ms: int) -> None:
+        """Put the draft into its place, if its leaves are the sealed ones of all partners. Raises SealBroken."""
+        draft = self.draft(sealed.day)
+        if broken := differing(sealed.trees, trees):
+            await asyncio.to_thread(draft.unlink)
+            metrics.count("parasol_seals_broken_total")
+            log.error("seal_broken", business_day=sealed.day, count=len(broken))
+            raise SealBroken(
+                f"the events of {sealed.day} in the database are not those that were sealed, of {', '.join(broken)}: "
+                "nothing is settled on that day; find out who changed them"
+            )
+        draft.chmod(FILE_MODE)
+        await asyncio.to_thread(draft.replace, self.place(sealed.day))
+        async with self.database.transaction() as conn:
+            file = SealedFile(written.sha256, written.rows, written.writer_version)
+            await days.save_sealed_file(conn, sealed.day, file, now_ms=now_ms)
+
+    async def read(self, day: date, *takers: Callable[[Batch], None]) -> None:
+        """Every leaf of the day to each taker, in steps off the event loop; the next step is fetched meanwhile."""
+
+        def take(batch: Batch) -> None:
+            for taker in takers:
+                taker(batch)
+
+        working: asyncio.Future[None] | None = None
+        async with self.database.transaction() as conn:
+            async for batch in days.leaves_of(conn, day):
+                if working is not None:
+                    await working
+                working = asyncio.ensure_future(asyncio.to_thread(take, batch))
+            if working is not None:
+                await working
+
+    def draft(self, day: date) -> Path:
+        """Where this process writes; its folder is made, for nobody else's eyes."""
+        folder = self.home / FOLDER
+        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+        folder.chmod(FOLDER_MODE)
+        return folder / f"{day.isoformat()}.{os.getpid()}.draft"
+
+
+def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> list[str]:
+    """Partners whose tree is not the sealed one, by name."""
+    before, after = ({tree.partner_id: tree for tree in trees} for trees in (sealed, found))
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def _is(path: Path, known: SealedFile) -> bool:
+    """Any row added, removed or changed changes the hash. Off the event loop."""
+    try:
+        return file_sha256(path) == known.sha256
+    except OSError:
+        return False
