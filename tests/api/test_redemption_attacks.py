@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from gateway.consents.consent import ConsentKind
 from gateway.jsonio import decode
-from tests.api.test_parking import bound, charged, parked
+from tests.api.test_parking import bound, charged, consent, parked
 from tests.api.test_redemptions import ORDER, held, post, traces
 from tests.conftest import World
 
@@ -40,6 +41,19 @@ async def test_who_has_bound_a_vehicle_is_known(world: World) -> None:
     await held(world, CustomerToken=agreement["CustomerToken"])
     [row] = await world.sql("SELECT source FROM known_customer WHERE token = $1", agreement["CustomerToken"])
     assert row["source"] in ("vehicle", "consent")
+
+
+async def test_who_has_given_a_consent_is_known_to_that_partner_only(world: World) -> None:
+    await consent(world, kind=ConsentKind.ACCOUNT_ACCESS, partner="shopco")
+    [row] = await world.sql("SELECT partner_id, token FROM known_customer WHERE source = 'consent'")
+    assert row["partner_id"] == "shopco"
+    stolen = {**ORDER, "CustomerToken": row["token"]}
+    assert await refused(post(world, "/redemptions", stolen)) == (422, "customer_unknown")
+    order = {
+        "OfferId": "spend-200", "OrderAmount": {"Amount": "200.00", "Currency": "CNY"}, "CustomerToken": row["token"],
+        "OrderReference": "1",
+    }  # fmt: skip
+    assert (await post(world, "/redemptions", order, partner="shopco")).status_code == 201
 
 
 async def test_one_order_cannot_be_sold_two_offers(world: World) -> None:
