@@ -30,6 +30,7 @@ from gateway.keyring import Keyring
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.expiry import expire_consents_due, forget_due
 from gateway.oauth.sandbox import SandboxApi
+from gateway.oauth.vouching import Vouching
 from gateway.parking.agreements import AgreementDesk
 from gateway.parking.api import ParkingApi
 from gateway.parking.charging import Barrier
@@ -137,7 +138,9 @@ def authorization(base: Foundation, common: Common) -> Wing:
         base.settings, database=base.database, keyring=base.keyring, snapshots=base.snapshots, corebank=common.bank,
         counter=common.counter if base.settings.sandbox else None,
     )  # fmt: skip
-    sandbox = (SandboxApi(base.database, common.bank, common.counter), SandboxBankApi(common.counter, CURRENCY))
+    vouching = Vouching(common.bank, common.identities)
+    approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
+    sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY))
     chores = (
         Chore("expire consents", 5, partial(expire_consents_due, base.database)),
         Chore("forget spent proofs", 30, partial(forget_due, base.database)),

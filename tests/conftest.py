@@ -5,8 +5,9 @@ import json
 import os
 import secrets
 import shutil
+import string
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from gateway.clock import now_ms
 from gateway.database import Database
 from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient, Token
+from gateway.partners.store import know_customers
 from gateway.provision import provision
 from gateway.settings import Settings
 from tests.contract.obuk import check_open_banking
@@ -86,7 +88,18 @@ async def template(home: Path, server_url: str) -> str:
     finally:
         await admin.close()
     await provision(settings_for(home, with_database(server_url, TEMPLATE)))
+    names = [*string.ascii_lowercase, *map(str, range(100))]
+    await know_test_customers(with_database(server_url, TEMPLATE), names)
     return TEMPLATE
+
+
+async def know_test_customers(url: str, names: Sequence[str]) -> None:
+    """The tokens `idt_1_<name>`, as if each partner had referred these customers."""
+    pairs = [(partner_id, f"idt_1_{name}") for partner_id in ("parkco", "shopco") for name in names]
+    database = await Database.connect(url, pool_size=1)
+    async with database.transaction() as conn:
+        await know_customers(conn, pairs, source="batch", now_ms=now_ms())
+    await database.close()
 
 
 def with_database(url: str, name: str) -> str:

@@ -1,12 +1,13 @@
 """A redemption desk over a real database with terms of the test's own, and short spellings of its requests."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway.database import Database
 from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import Redemption
+from gateway.discounts.redemption import FinalOrder
 from gateway.money import Money
 from gateway.partners.contract import Contract
 from gateway.partners.contract_rules import from_document
@@ -22,8 +23,12 @@ ONE_FEN: dict[str, Any] = {
 }  # fmt: skip
 
 
-def contract(*discounts: dict[str, Any], version: int = 1) -> Contract:
-    head = {"id": "parkco-2026", "version": version, "currency": "CNY", "valid_from": "2026-01-01"}
+def contract(*discounts: dict[str, Any], version: int = 1, **head: Any) -> Contract:
+    """Any customer token will do, unless `unknown_customer="refuse"` is among the terms."""
+    head = {
+        "id": "parkco-2026", "version": version, "currency": "CNY", "valid_from": "2026-01-01",
+        "unknown_customer": "allow", **head,
+    }  # fmt: skip
     return from_document({"contract": head, "discount": list(discounts)})
 
 
@@ -34,27 +39,29 @@ def desk_with(database: Database, *versions: Contract) -> RedemptionDesk:
 
 def occasion(order_minor: int, **more: Any) -> Occasion:
     facts = {"occurred_at_ms": NOW_MS, "subject_token": "idt_1_a", "plate_digest": None, "site_id": None, "mcc": None}
-    return Occasion(Money(order_minor, "CNY"), **{**facts, **more})
+    return Occasion(Money(order_minor, more.pop("currency", "CNY")), **{**facts, **more})
 
 
 async def hold(
-    desk: RedemptionDesk, order_minor: int, *, offer: str = "first-park", key: str = "", now_ms: int = NOW_MS,
-    **more: Any,
+    desk: RedemptionDesk, order_minor: int, *, offer: str = "first-park", key: str = "", order: str = "",
+    now_ms: int = NOW_MS, **more: Any,
 ) -> Redemption:  # fmt: skip
+    """`order` is its reference; without one it is an order of its own."""
     quote = desk.quote("parkco", offer, occasion=occasion(order_minor, **more), now_ms=now_ms)
     return await desk.hold(
         quote, operation="HoldRedemption", key=key or secrets.token_hex(8), request_hash=str(order_minor).encode(),
-        reference=None, now_ms=now_ms,
+        order_reference=order or secrets.token_hex(8), now_ms=now_ms,
     )  # fmt: skip
 
 
 async def confirm(
-    desk: RedemptionDesk, held: Redemption, *, order_minor: int | None = None, key: str = "", now_ms: int = NOW_MS
-) -> Redemption:
-    order = Money(order_minor, "CNY") if order_minor is not None else None
+    desk: RedemptionDesk, held: Redemption, *, order_minor: int | None = None, key: str = "", now_ms: int = NOW_MS,
+    currency: str = "CNY", site_id: str | None = None, mcc_of: Callable[[str], str] | None = None,
+) -> Redemption:  # fmt: skip
+    order = Money(order_minor, currency) if order_minor is not None else None
     return await desk.confirm(
-        "parkco", held.redemption_id, order=order, operation="ConfirmRedemption", key=key or secrets.token_hex(8),
-        request_hash=str(order_minor).encode(), now_ms=now_ms,
+        "parkco", held.redemption_id, final=FinalOrder(order, site_id, mcc_of), operation="ConfirmRedemption",
+        key=key or secrets.token_hex(8), request_hash=str(order_minor).encode(), now_ms=now_ms,
     )  # fmt: skip
 
 
@@ -65,9 +72,11 @@ async def release(desk: RedemptionDesk, held: Redemption, *, key: str = "", now_
     )  # fmt: skip
 
 
-async def reverse(desk: RedemptionDesk, done: Redemption, amount_minor: int, *, key: str = "") -> Redemption:
+async def reverse(
+    desk: RedemptionDesk, done: Redemption, amount_minor: int, *, key: str = "", currency: str = "CNY"
+) -> Redemption:
     return await desk.reverse(
-        "parkco", done.redemption_id, amount=Money(amount_minor, "CNY"), operation="ReverseRedemption",
+        "parkco", done.redemption_id, amount=Money(amount_minor, currency), operation="ReverseRedemption",
         key=key or secrets.token_hex(8), request_hash=str(amount_minor).encode(), now_ms=NOW_MS,
     )  # fmt: skip
 

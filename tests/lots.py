@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Database
+from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import RedemptionState
 from gateway.money import Money
 from gateway.parking.charging import Barrier, Exit
@@ -62,6 +63,7 @@ class Lot:
 
     database: Database
     bank: FakeBank
+    desk: RedemptionDesk
     barrier: Barrier
     counter: RefundCounter
 
@@ -98,7 +100,7 @@ class Lot:
 def lot_with(database: Database, *answers: Any, discounts: tuple[dict[str, Any], ...] = (ONE_FEN,)) -> Lot:
     bank, desk = FakeBank(list(answers)), desk_with(database, contract(*discounts))
     return Lot(
-        database, bank, Barrier(database, discounts=desk, collections=bank),
+        database, bank, desk, Barrier(database, discounts=desk, collections=bank),
         RefundCounter(database, discounts=desk, collections=bank),
     )  # fmt: skip
 

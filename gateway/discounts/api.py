@@ -11,8 +11,10 @@ from gateway.discounts import store
 from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import KeyedRequest, Redemption
 from gateway.discounts.quote import Quote
+from gateway.discounts.redemption import FinalOrder
 from gateway.discounts.shapes import (
     Amount,
+    ConfirmOrder,
     HoldOrder,
     QuoteOrder,
     campaign_counters,
@@ -88,7 +90,7 @@ class DiscountsApi:
             return self._shown(201, known)
         held = await self.desk.hold(
             quote, operation=call.operation.id, key=_key(call), request_hash=call.request_hash,
-            reference=order.reference, now_ms=call.now_ms,
+            order_reference=order.order_reference, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, held)
 
@@ -96,11 +98,15 @@ class DiscountsApi:
         return self._shown(200, await self.desk.find(call.partner.partner_id, call.path["RedemptionId"]))
 
     async def confirm_redemption(self, call: Call) -> Answer:
-        amount: Amount | None = call.body.data.order_amount
+        """The final order is asked again about everything but the clock, which stood still at the hold's OccurredAt."""
+        order: ConfirmOrder = call.body.data
+        final = FinalOrder(
+            _money(order.order_amount, "$.Data.OrderAmount") if order.order_amount else None, order.site_id,
+            mcc_of=lambda site_id: site_of(call.partner, site_id).mcc,
+        )  # fmt: skip
         confirmed = await self.desk.confirm(
-            call.partner.partner_id, call.path["RedemptionId"],
-            order=_money(amount, "$.Data.OrderAmount") if amount else None,
-            operation=call.operation.id, key=_key(call), request_hash=call.request_hash, now_ms=call.now_ms,
+            call.partner.partner_id, call.path["RedemptionId"], final=final, operation=call.operation.id,
+            key=_key(call), request_hash=call.request_hash, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, confirmed)
 

@@ -1,52 +1,90 @@
 """Batches of holds and of steps: what many requests of this worker decide together, each with its own answer.
 
 One transaction a batch; a row that a rule refuses leaves its neighbours alone. Locks are taken in the order
-redemptions, counters, day, and by name within each: batches of several workers wait for each other, never in a ring.
+redemptions, funders' counters, all other counters, orders, keys, day, and by name within each: batches of several
+workers wait for each other, never in a ring.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from asyncpg import UniqueViolationError
 
 from gateway import metrics
 from gateway.database import Connection, Database
 from gateway.database.idempotency import IdempotencyKeyReused
 from gateway.discounts import store
-from gateway.discounts.limits import refusal_of
+from gateway.discounts.limits import fund_counter, refusal_of
 from gateway.discounts.model import CounterChange, HeldRow, Hold, KeyedRequest, Redemption, RedemptionState
-from gateway.discounts.redemption import Outcome
+from gateway.discounts.redemption import Outcome, Terms, offer_of
 from gateway.events import outbox
 from gateway.ledger.store import post
 from gateway.partners.contract import Contract
 from gateway.refusal import ForeignResource, Refusal, UnknownResource
 
+R = TypeVar("R")
+RACES = 3  # tries of a batch that another worker was faster with, before its rows are tried one by one
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A rule to apply to a redemption, with the key that makes it happen once; None for the bank's own steps."""
+    """A rule to apply to a redemption, with the key that makes it happen once; None for the bank's own steps.
+
+    `funds`: the rule splits a discount among funders, so it has to know what capped ones have left.
+    """
 
     partner_id: str
     redemption_id: str
     request: KeyedRequest | None
     now_ms: int
-    rule: Callable[[Redemption, Contract], Outcome]
+    rule: Callable[[Redemption, Terms], Outcome]
+    funds: bool = False
 
 
 async def hold_batch(database: Database, holds: Sequence[Hold], *, now_ms: int) -> list[Redemption | Refusal]:
-    """The redemptions that are held now, the ones that a key stands for already, or the limit that broke."""
+    """The redemptions that are held now, the ones that a key stands for already, or what broke."""
     answers: dict[int, Redemption | Refusal] = {}
     waiting = list(enumerate(holds))
     while waiting:
-        first: dict[tuple[str, str, str], tuple[int, Hold]] = {}
-        repeated = [entry for entry in waiting if first.setdefault(_key(entry[1].row), entry) is not entry]
-        chosen = list(first.values())
-        async with database.connection() as conn:
-            decisions = await store.hold_many(conn, [hold for _, hold in chosen], now_ms=now_ms)
-            known = await store.load_many(conn, [d.known_id for d in decisions if d.known_id is not None])
+        chosen, repeated = _apart(waiting)
+        decisions, known = await raced(lambda: _decide(database, [hold for _, hold in chosen], now_ms=now_ms))  # noqa: B023
         for (place, hold), decision in zip(chosen, decisions, strict=True):
             answers[place] = _held(hold, decision, known, now_ms=now_ms)
-        waiting = repeated  # the same key again in one batch: decided after the first has been
+        waiting = repeated
     return [answers[place] for place in range(len(holds))]
+
+
+def _apart(waiting: Sequence[tuple[int, Hold]]) -> tuple[list[tuple[int, Hold]], list[tuple[int, Hold]]]:
+    """Those that can be decided together, and those whose key or order is among them: decided after the first."""
+    seen: set[tuple[str, ...]] = set()
+    chosen: list[tuple[int, Hold]] = []
+    repeated: list[tuple[int, Hold]] = []
+    for entry in waiting:
+        row = entry[1].row
+        names = {_key(row), (row.partner_id, row.order_reference)}
+        (repeated if names & seen else chosen).append(entry)
+        seen |= names
+    return chosen, repeated
+
+
+async def _decide(
+    database: Database, holds: Sequence[Hold], *, now_ms: int
+) -> tuple[list[store.Decision], dict[str, Redemption]]:
+    async with database.connection() as conn:
+        decisions = await store.hold_many(conn, holds, now_ms=now_ms)
+        return decisions, await store.load_many(conn, [d.known_id for d in decisions if d.known_id is not None])
+
+
+async def raced(attempt: Callable[[], Awaitable[R]]) -> R:
+    """Once more where another worker wrote the same key or order at the same time: now it is seen, and answered."""
+    for _ in range(RACES - 1):
+        try:
+            return await attempt()
+        except UniqueViolationError:
+            continue
+    return await attempt()
 
 
 def _held(hold: Hold, decision: store.Decision, known: dict[str, Redemption], *, now_ms: int) -> Redemption | Refusal:
@@ -58,14 +96,14 @@ def _held(hold: Hold, decision: store.Decision, known: dict[str, Redemption], *,
     if decision.broken is not None:
         return refusal_of(decision.broken)
     metrics.count("parasol_redemptions_total", state="HELD", partner=row.partner_id)
-    takes = dict(zip((take.counter for take in hold.takes), decision.takes, strict=True))
     return Redemption(
         redemption_id=row.redemption_id, partner_id=row.partner_id, contract_id=row.contract_id,
         contract_version=row.contract_version, discount_id=row.discount_id, state=RedemptionState.HELD,
         currency=row.currency, order_minor=row.order_minor, held_minor=row.held_minor, discount_minor=0,
-        reversed_minor=0, subject_token=row.subject_token, site_id=row.site_id, reference=row.reference,
-        occurred_at_ms=row.occurred_at_ms, held_at_ms=now_ms, expires_ms=row.expires_ms, changed_at_ms=now_ms,
-        takes=takes, funding=None,
+        reversed_minor=0, subject_token=row.subject_token, site_id=row.site_id, mcc=row.mcc,
+        order_reference=row.order_reference, hold_key=row.key, bound_to=None, occurred_at_ms=row.occurred_at_ms,
+        held_at_ms=now_ms, expires_ms=row.expires_ms, changed_at_ms=now_ms,
+        takes={take.counter: take.amount for take in hold.takes}, funding=None,
     )  # fmt: skip
 
 
@@ -77,13 +115,32 @@ async def step_batch(
     async with database.transaction() as conn:
         locked = await store.lock_many(conn, [step.redemption_id for step in steps])
         requests = [step.request for step in steps if step.request is not None]
-        book = _Steps(locked, await store.known_requests(conn, requests), terms)
+        funders = _funders(steps, locked.values(), terms)
+        known, funded = await store.ask_before_steps(conn, requests, fund_counters=funders)
+        book = _Steps(locked, known, terms, funded)
         answers = [book.take(step) for step in steps]
         await _write(conn, book, now_ms=now_ms)
     for outcome in book.outcomes:
         state, partner_id = outcome.redemption.state, outcome.redemption.partner_id
         metrics.count("parasol_redemptions_total", state=state, partner=partner_id)
     return answers
+
+
+def _funders(steps: Sequence[Step], locked: Iterable[Redemption], terms: Callable[[Redemption], Contract]) -> set[str]:
+    """All the batch's funders' counters where any of them has a cap to be asked; else none."""
+    if not any(step.funds for step in steps):
+        return set()
+    offers = {(r.partner_id, r.contract_id, r.contract_version, r.discount_id): r for r in locked}
+    names: set[str] = set()
+    capped = False
+    for redemption in offers.values():
+        try:
+            fund = offer_of(redemption, terms(redemption)).fund
+        except Refusal:  # its steps come to the same answer, each for itself
+            continue
+        capped |= any(share.cap_minor is not None for share in fund)
+        names |= {fund_counter(redemption, share.party) for share in fund}
+    return names if capped else set()
 
 
 @dataclass(slots=True)
@@ -93,6 +150,7 @@ class _Steps:
     rows: dict[str, Redemption]
     known: dict[tuple[str, str, str], bytes]
     terms: Callable[[Redemption], Contract]
+    funded: dict[str, int]
     outcomes: list[Outcome] = field(default_factory=list)
     requests: list[KeyedRequest] = field(default_factory=list)
 
@@ -101,9 +159,11 @@ class _Steps:
             current = self._find(step)
             if step.request is not None and self._is_known(step.request):
                 return current
-            outcome = step.rule(current, self.terms(current))
+            outcome = step.rule(current, Terms(self.terms(current), self.funded))
         except Refusal as refusal:
             return refusal
+        for name in outcome.counters.keys() & self.funded.keys():  # the next one in the batch finds so much less room
+            self.funded[name] += outcome.counters[name].used
         self.rows[step.redemption_id] = outcome.redemption
         self.outcomes.append(outcome)
         if step.request is not None:

@@ -1,6 +1,7 @@
 """When an offer applies: its `when` against the occasion on which a customer wants it."""
 
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 from gateway.clock import local_time
 from gateway.money import Money
@@ -23,7 +24,7 @@ def granted_minor(contract: Contract, discount: Discount, occasion: Occasion) ->
     """What comes off. Raises OfferNotApplicable, naming the condition that does not hold."""
     if occasion.order.currency != contract.currency:
         raise OfferNotApplicable(f"The offer is in {contract.currency}", path="$.Data.OrderAmount.Currency")
-    _check_conditions(discount.when, occasion, local_time(occasion.occurred_at_ms, contract.zone))
+    check_conditions(discount.when, occasion, contract.zone)
     limits = discount.limits
     if limits.per_customer is not None and occasion.subject_token is None:
         raise OfferNotApplicable("The offer is limited per customer: send CustomerToken", path="$.Data.CustomerToken")
@@ -35,11 +36,20 @@ def granted_minor(contract: Contract, discount: Discount, occasion: Occasion) ->
     return off_minor
 
 
-def _check_conditions(when: Conditions, occasion: Occasion, local: datetime) -> None:
+def check_conditions(when: Conditions, occasion: Occasion, zone: ZoneInfo) -> None:
+    """Raises OfferNotApplicable, naming the condition; asked for a quote, a hold, and again for the final order."""
     if when.mcc and occasion.mcc not in when.mcc:
         raise OfferNotApplicable(f"mcc: the offer is for sites of category {', '.join(when.mcc)}", path="$.Data.SiteId")
     if when.site and occasion.site_id not in when.site:
         raise OfferNotApplicable(f"site: the offer is for {', '.join(when.site)}", path="$.Data.SiteId")
+    if when.weekday or when.time is not None:
+        _check_clock(when, local_time(occasion.occurred_at_ms, zone))
+    if occasion.order.minor < when.min_minor:
+        least = Money(when.min_minor, occasion.order.currency)
+        raise OfferNotApplicable(f"min_minor: the offer is for orders from {least.text}", path="$.Data.OrderAmount")
+
+
+def _check_clock(when: Conditions, local: datetime) -> None:
     if when.weekday and local.isoweekday() not in when.weekday:
         days = ", ".join(_WEEKDAYS[day] for day in when.weekday)
         raise OfferNotApplicable(f"weekday: the offer is for {days}", path="$.Data.OccurredAt")
@@ -47,6 +57,3 @@ def _check_conditions(when: Conditions, occasion: Occasion, local: datetime) -> 
         start, end = clock_range(when.time)
         if not start <= local.hour * 60 + local.minute < end:
             raise OfferNotApplicable(f"time: the offer is for {when.time} {local.tzinfo}", path="$.Data.OccurredAt")
-    if occasion.order.minor < when.min_minor:
-        least = Money(when.min_minor, occasion.order.currency)
-        raise OfferNotApplicable(f"min_minor: the offer is for orders from {least.text}", path="$.Data.OrderAmount")

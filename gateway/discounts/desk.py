@@ -1,25 +1,30 @@
-"""The redemption desk: quote, hold, confirm, release, reverse, for the API and (through a Protocol) for other rooms."""
+"""The redemption desk: quote, hold, confirm, release, reverse for the API.
+
+For rooms that pay with a discount (through a Protocol): hold, bind to a charge, grant, undo.
+"""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from gateway import metrics
 from gateway.clock import local_day
-from gateway.database import Database
+from gateway.database import Connection, Database
 from gateway.database.gather import Gatherer
 from gateway.discounts import redemption as rules
 from gateway.discounts import store
-from gateway.discounts.batches import Step, hold_batch, refuse_other_request, step_batch
+from gateway.discounts.batches import Step, hold_batch, raced, refuse_other_request, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
-from gateway.discounts.limits import takes_of
+from gateway.discounts.limits import OrderHasOffer, takes_of
 from gateway.discounts.model import HeldRow, Hold, KeyedRequest, Redemption
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
+from gateway.discounts.redemption import FinalOrder
 from gateway.ids import new_id
 from gateway.money import Money
 from gateway.partners.contract import Contract, Discount
 from gateway.partners.occasion import Occasion
 from gateway.partners.snapshot import Snapshot
-from gateway.refusal import ForeignResource, Refusal, UnknownResource
+from gateway.refusal import ForeignResource, Refusal, StateConflict, UnknownResource
 
 EXPIRE_BATCH = 500  # holds a run of the chore: some 20 ms of work
 
@@ -68,9 +73,12 @@ class RedemptionDesk:
 
     # --- steps -------------------------------------------------------------------------------------------------------
     async def hold(
-        self, quote: Quote, *, operation: str, key: str, request_hash: bytes, reference: str | None, now_ms: int
+        self, quote: Quote, *, operation: str, key: str, request_hash: bytes, order_reference: str, now_ms: int
     ) -> Redemption:
-        """Reserve money and counts. Raises the limit that broke; the same key again is the same redemption."""
+        """Reserve money and counts. The same key again is the same redemption.
+
+        Raises CustomerUnknown, OrderHasOffer, the limit that broke.
+        """
         contract, discount = self._terms_of(quote)
         occasion = quote.occasion
         day = local_day(occasion.occurred_at_ms, contract.zone)
@@ -78,7 +86,9 @@ class RedemptionDesk:
             new_id("rdm"), quote.partner_id, operation, key, request_hash, contract_id=quote.contract_id,
             contract_version=quote.contract_version, discount_id=quote.discount_id, currency=quote.currency,
             order_minor=occasion.order.minor, held_minor=quote.discount_minor,
-            subject_token=occasion.subject_token, site_id=occasion.site_id, reference=reference,
+            subject_token=occasion.subject_token,
+            vouched_token=occasion.subject_token if contract.contract.unknown_customer == "refuse" else None,
+            site_id=occasion.site_id, mcc=occasion.mcc, order_reference=order_reference,
             occurred_at_ms=occasion.occurred_at_ms, expires_ms=now_ms + discount.hold_ms,
         )  # fmt: skip
         takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
@@ -87,24 +97,41 @@ class RedemptionDesk:
 
     async def hold_offer(
         self, partner_id: str, discount_id: str, *, occasion: Occasion, operation: str, key: str, request_hash: bytes,
-        reference: str | None, now_ms: int,
+        order_reference: str, now_ms: int,
     ) -> Redemption:  # fmt: skip
-        """Price and hold in one go, for rooms that show no quote of ours."""
+        """Price and hold in one go, for rooms that show no quote of ours and whose order it is.
+
+        A hold of that order which no charge has taken up was left by a request that came to nothing, and gives way.
+        """
         quote = self.quote(partner_id, discount_id, occasion=occasion, now_ms=now_ms)
-        return await self.hold(
-            quote, operation=operation, key=key, request_hash=request_hash, reference=reference, now_ms=now_ms
-        )
+        hold = partial(
+            self.hold, quote, operation=operation, key=key, request_hash=request_hash, order_reference=order_reference,
+            now_ms=now_ms,
+        )  # fmt: skip
+        try:
+            return await hold()
+        except OrderHasOffer:
+            await self._release_idle(partner_id, order_reference, now_ms=now_ms)
+        return await hold()
+
+    async def _release_idle(self, partner_id: str, order_reference: str, *, now_ms: int) -> None:
+        async with self._database.connection() as conn:
+            idle = await store.idle_hold(conn, partner_id, order_reference)
+        if idle is not None:
+            with suppress(StateConflict):  # another request was faster: the hold that follows says how it ended
+                rule = partial(rules.give_way, now_ms=now_ms)
+                await self._steps.submit(Step(partner_id, idle, None, now_ms, rule))
 
     async def confirm(
-        self, partner_id: str, redemption_id: str, *, order: Money | None, operation: str, key: str,
-        request_hash: bytes, now_ms: int,
+        self, partner_id: str, redemption_id: str, *, final: FinalOrder, operation: str, key: str, request_hash: bytes,
+        now_ms: int,
     ) -> Redemption:  # fmt: skip
-        """Grant the discount of the final order (None: as held) and book who funds it."""
+        """Grant the discount of the final order and book who funds it."""
         rule = partial(
-            rules.confirm, order_minor=order.minor if order else None, event_id=new_id("evt"), key=key, now_ms=now_ms
-        )
+            rules.confirm, final=final, charge_id=None, event_id=new_id("evt"), key=key, now_ms=now_ms
+        )  # fmt: skip
         request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
-        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
+        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule, funds=True))
 
     async def release(
         self, partner_id: str, redemption_id: str, *, operation: str, key: str, request_hash: bytes, now_ms: int
@@ -116,11 +143,36 @@ class RedemptionDesk:
 
     async def reverse(
         self, partner_id: str, redemption_id: str, *, amount: Money, operation: str, key: str, request_hash: bytes,
-        now_ms: int,
+        now_ms: int, charge_id: str | None = None,
     ) -> Redemption:  # fmt: skip
-        """Return `amount` of the discount to its funders, on the original legs."""
-        rule = partial(rules.reverse, amount_minor=amount.minor, event_id=new_id("evt"), key=key, now_ms=now_ms)
+        """Return `amount` of the discount to its funders, on the original legs; `charge_id` where it pays for one."""
+        rule = partial(
+            rules.reverse, amount=amount, charge_id=charge_id, event_id=new_id("evt"), key=key, now_ms=now_ms
+        )
         request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
+
+    # --- a charge that is paid with a discount -----------------------------------------------------------------------
+    async def bind(self, conn: Connection, redemption_id: str, *, charge_id: str, now_ms: int) -> None:
+        """In the transaction of the charge: from now on the hold waits for it, and nobody else moves it.
+
+        Raises HoldExpired.
+        """
+        if not await store.bind_hold(conn, redemption_id, charge_id=charge_id, now_ms=now_ms):
+            raise rules.HoldExpired
+
+    async def grant(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Redemption:
+        """The charge is paid: its discount is granted as held, whatever the time, and once."""
+        rule = partial(
+            rules.confirm, final=FinalOrder(), charge_id=charge_id, event_id=new_id("evt"), key=charge_id, now_ms=now_ms
+        )
+        request = KeyedRequest(partner_id, "Charge.grant", charge_id, b"", redemption_id)
+        return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule, funds=True))
+
+    async def undo(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Redemption:
+        """The charge is not paid and will not be: the hold returns, or what was granted is reversed."""
+        rule = partial(rules.undo, charge_id=charge_id, event_id=new_id("evt"), key=charge_id, now_ms=now_ms)
+        request = KeyedRequest(partner_id, "Charge.undo", charge_id, b"", redemption_id)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
     async def find(self, partner_id: str, redemption_id: str) -> Redemption:
@@ -139,7 +191,7 @@ class RedemptionDesk:
         Raises IdempotencyKeyReused.
         """
         async with self._database.connection() as conn:
-            known = await store.known_requests(conn, [request])
+            known, _ = await store.ask_before_steps(conn, [request], fund_counters=())
             if not known:
                 return None
             refuse_other_request(request, next(iter(known.values())))
@@ -162,8 +214,10 @@ class RedemptionDesk:
         async with self._database.connection() as conn:
             used = await store.budgets_used(conn)
         for name, minor in used.items():
-            _, contract_id, discount_id = name.split("|")
-            metrics.gauge("parasol_budget_used_minor", minor, campaign=f"{contract_id}/{discount_id}")
+            _, contract_id, discount_id, currency = name.split("|")
+            metrics.gauge(
+                "parasol_budget_used_minor", minor, campaign=f"{contract_id}/{discount_id}", currency=currency
+            )  # fmt: skip
         return 0
 
     # --- terms -------------------------------------------------------------------------------------------------------
@@ -188,7 +242,7 @@ class RedemptionDesk:
         return await hold_batch(self._database, [hold for hold, _ in batch], now_ms=max(now for _, now in batch))
 
     async def _decide_steps(self, batch: Sequence[Step]) -> Sequence[Redemption | Refusal]:
-        return await step_batch(self._database, batch, terms=self._contract_of)
+        return await raced(lambda: step_batch(self._database, batch, terms=self._contract_of))
 
 
 def _quote(partner_id: str, contract: Contract, discount: Discount, *, occasion: Occasion, now_ms: int) -> Quote:

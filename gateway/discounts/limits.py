@@ -1,17 +1,18 @@
 """Limits as counters: which counters a hold takes from, and which limit broke when one is full.
 
-A counter's name is kind, contract, discount, and what the kind counts by. Counters belong to the campaign: a new
-version of the contract changes caps, it does not begin to count anew.
+A counter's name is kind, contract, discount, the currency where it counts money, and what the kind counts by. Counters
+belong to the campaign: a new version of the contract changes caps, it does not begin to count anew. What funders have
+paid is counted at confirmation only: a hold that comes to nothing takes no room from anybody's cap.
 """
 
 from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 
-from gateway.discounts.model import Take
-from gateway.partners.contract import BPS_WHOLE, Contract, Discount, Share
+from gateway.discounts.model import Fault, Redemption, Take
+from gateway.partners.contract import Contract, Discount
 from gateway.partners.occasion import Occasion
-from gateway.refusal import Refusal
+from gateway.refusal import Refusal, StateConflict
 
 
 class Limit(StrEnum):
@@ -55,6 +56,20 @@ class PlateLimitReached(Refusal):
     title = "This number plate has used the offer today as often as it allows"
 
 
+class CustomerUnknown(Refusal):
+    """Nobody vouches for this token: no referral, link, consent, vehicle agreement or word of the bank."""
+
+    status, code, ob_code = 422, "customer_unknown", "D02D"
+    title = "The customer token is not known; send one of a customer whom you have referred or who gave you a consent"
+
+
+class OrderHasOffer(StateConflict):
+    """One order takes one offer, as long as it is held or granted."""
+
+    code, ob_code = "order_has_offer", "D02E"
+    title = "The order has an offer already; release it first, or send another OrderReference"
+
+
 _BROKEN: Mapping[Limit, type[Refusal]] = {
     Limit.BUDGET: OfferExhausted,
     Limit.DAY: DayBudgetExhausted,
@@ -64,26 +79,24 @@ _BROKEN: Mapping[Limit, type[Refusal]] = {
 
 
 def counter(limit: Limit, contract: Contract, discount: Discount, *by: str) -> str:
-    """`day|parkco-2026|first-park|2026-11-23`."""
-    return "|".join((limit, contract.contract_id, discount.id, *by))
+    """`day|parkco-2026|first-park|CNY|2026-11-23`, `customer|parkco-2026|first-park|idt_1_…`."""
+    unit = (contract.currency,) if limit in MONEY else ()
+    return "|".join((limit, contract.contract_id, discount.id, *unit, *by))
+
+
+def fund_counter(redemption: Redemption, party: str) -> str:
+    """What this party has paid of the redemption's discount, in its currency, under all versions."""
+    return "|".join((Limit.FUND, redemption.contract_id, redemption.discount_id, redemption.currency, party))
 
 
 def limit_of(name: str) -> Limit:
     return Limit(name.partition("|")[0])
 
 
-def party_of(name: str) -> str:
-    """The funder of a `fund` counter."""
-    return name.rpartition("|")[2]
-
-
 def takes_of(
     contract: Contract, discount: Discount, *, held_minor: int, occasion: Occasion, day: date
 ) -> tuple[Take, ...]:
-    """What a hold of this size takes. Budget and day are counted even where they are not limited: people look at them.
-
-    A capped funder's part is taken softly and at its largest; what the cap does not hold, its overflow party pays.
-    """
+    """What a hold of this size takes. Budget and day are counted even without a limit: people look at them."""
     limits, today = discount.limits, day.isoformat()
     takes = [
         Take(counter(Limit.BUDGET, contract, discount), held_minor, limits.budget_minor),
@@ -95,18 +108,13 @@ def takes_of(
     if limits.per_plate_day is not None and occasion.plate_digest is not None:
         by_plate = counter(Limit.PLATE_DAY, contract, discount, occasion.plate_digest, today)
         takes.append(Take(by_plate, 1, limits.per_plate_day))
-    for share in discount.fund:
-        if share.cap_minor is not None:
-            by_party = counter(Limit.FUND, contract, discount, share.party)
-            takes.append(Take(by_party, largest_leg(share, held_minor), share.cap_minor, soft=True))
     return tuple(takes)
 
 
-def largest_leg(share: Share, amount_minor: int) -> int:
-    """The most that the split can give this party: its exact share, rounded up."""
-    return -(-amount_minor * share.bps // BPS_WHOLE)
-
-
-def refusal_of(broken: Take) -> Refusal:
-    """The limit that this counter stands for, in words."""
-    return _BROKEN[limit_of(broken.counter)]()
+def refusal_of(broken: Take | Fault) -> Refusal:
+    """What turned a hold down, in words."""
+    if isinstance(broken, Take):
+        return _BROKEN[limit_of(broken.counter)]()
+    if broken is Fault.CUSTOMER_UNKNOWN:
+        return CustomerUnknown(path="$.Data.CustomerToken")
+    return OrderHasOffer(path="$.Data.OrderReference")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class RedemptionState(StrEnum):
@@ -18,15 +18,18 @@ class RedemptionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """What a hold takes from one counter: fen or times. `cap=None`: counted, not limited.
-
-    A `soft` take is content with what is left (a funder's cap that flows over); any other takes all or breaks the hold.
-    """
+    """What a hold takes from one counter: fen or times, all of it or the hold breaks. `cap=None`: not limited."""
 
     counter: str
     amount: int
     cap: int | None
-    soft: bool = False
+
+
+class Fault(IntEnum):
+    """What else than a counter breaks a hold; the numbers are those of `hold_redemptions`."""
+
+    CUSTOMER_UNKNOWN = -1
+    ORDER_HAS_OFFER = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,10 @@ class KeyedRequest:
 
 @dataclass(frozen=True, slots=True)
 class HeldRow:
-    """A hold as it will be written, with the request that asked for it. Its fields are read by `hold_redemptions`."""
+    """A hold as it will be written, with the request that asked for it. Its fields are read by `hold_redemptions`.
+
+    `vouched_token`: the customer's token where somebody must have vouched for it; None where nobody need.
+    """
 
     redemption_id: str
     partner_id: str
@@ -56,8 +62,10 @@ class HeldRow:
     order_minor: int
     held_minor: int
     subject_token: str | None
+    vouched_token: str | None
     site_id: str | None
-    reference: str | None
+    mcc: str | None
+    order_reference: str
     occurred_at_ms: int
     expires_ms: int
 
@@ -72,7 +80,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Funding:
-    """Who paid which part of a confirmed discount. `cap_left` is what each capped party had left for it."""
+    """Who paid which part of a confirmed discount. `cap_left` is what each capped party of the version had left."""
 
     event_id: str
     legs: Mapping[str, int]
@@ -82,7 +90,7 @@ class Funding:
 
 @dataclass(frozen=True, slots=True)
 class Redemption:
-    """A redemption as it stands. `takes` is what its hold took, by counter."""
+    """A redemption as it stands. `takes` is what its hold took, by counter; `bound_to` the charge that it pays for."""
 
     redemption_id: str
     partner_id: str
@@ -97,7 +105,10 @@ class Redemption:
     reversed_minor: int
     subject_token: str | None
     site_id: str | None
-    reference: str | None
+    mcc: str | None
+    order_reference: str
+    hold_key: str
+    bound_to: str | None
     occurred_at_ms: int
     held_at_ms: int
     expires_ms: int
@@ -109,6 +120,16 @@ class Redemption:
     def granted_minor(self) -> int:
         """What comes off the order: as held, then as confirmed; nothing once the hold has gone back."""
         return self.held_minor if self.state is RedemptionState.HELD else self.discount_minor
+
+    @property
+    def seed(self) -> str:
+        """What decides who has the spare unit: the partner's key, and an id that was made after the key came."""
+        return f"{self.hold_key}|{self.redemption_id}"
+
+    @property
+    def left_minor(self) -> int:
+        """What of a granted discount has not gone back."""
+        return self.discount_minor - self.reversed_minor
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,22 @@
 """The life of a redemption: HELD → CONFIRMED → PART_REVERSED → REVERSED, or RELEASED, or EXPIRED. Pure.
 
 Each step takes the redemption as it is locked and returns everything that changes with it, to be written together.
+A redemption that pays for a charge is moved by that charge only, and waits for it whatever the time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from gateway.discounts.limits import MONEY, Limit, limit_of, party_of
+from gateway.discounts.conditions import check_conditions
+from gateway.discounts.limits import MONEY, fund_counter, limit_of
 from gateway.discounts.model import CounterChange, Funding, Redemption, RedemptionState
+from gateway.discounts.sealed import confirmed_event, reversed_event
 from gateway.events.outbox import Event
 from gateway.ledger.book import Entry, redemption_confirmed, redemption_reversed
 from gateway.money import Money
 from gateway.partners.contract import Contract, Discount
 from gateway.partners.funding import reversal_legs, split
+from gateway.partners.occasion import Occasion
 from gateway.partners.pricing import discount_minor
 from gateway.refusal import Refusal, StateConflict
 
@@ -45,6 +49,13 @@ class RedemptionNotConfirmed(StateConflict):
     title = "The redemption is not confirmed; release its hold instead"
 
 
+class RedemptionBound(StateConflict):
+    """It pays for a charge, and goes where the charge goes."""
+
+    code, ob_code = "redemption_bound", "D02F"
+    title = "The redemption belongs to a charge; the charge confirms or releases it, and its refund reverses it"
+
+
 class OrderAboveHold(Refusal):
     """The final order is larger than the one that the hold was made for."""
 
@@ -59,11 +70,35 @@ class OrderBelowOffer(Refusal):
     title = "The offer takes nothing off the final order; release the hold instead"
 
 
+class CurrencyDiffers(Refusal):
+    """A redemption lives in one currency, that of its hold."""
+
+    code, ob_code, outcome = "currency_differs", "U002", "schema"
+    title = "The amount is not in the currency of the hold"
+
+
 class ReversalExceedsRedemption(Refusal):
     """More is reversed than is left of the discount."""
 
     status, code, ob_code = 422, "reversal_exceeds_redemption", "D027"
     title = "The reversal is above what is left of the discount"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a step is judged by: the hold's version, and what funders' counters have used where caps are asked."""
+
+    contract: Contract
+    funded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalOrder:
+    """The order as it was in the end; what is None is as held. `mcc_of` a site raises UnknownSite."""
+
+    order: Money | None = None
+    site_id: str | None = None
+    mcc_of: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,89 +112,100 @@ class Outcome:
 
 
 def confirm(
-    held: Redemption, contract: Contract, *, order_minor: int | None, event_id: str, key: str, now_ms: int
+    held: Redemption, terms: Terms, *, final: FinalOrder, charge_id: str | None, event_id: str, key: str, now_ms: int
 ) -> Outcome:
     """The final order's discount, at most the held one, is granted and funded; the rest returns to the counters."""
-    _check_held(held, now_ms=now_ms)
-    final_minor = held.order_minor if order_minor is None else order_minor
-    if final_minor > held.order_minor:
-        raise OrderAboveHold(f"The hold is for {_text(held, held.order_minor)}", path="$.Data.OrderAmount")
-    discount = _discount(held, contract)
-    off_minor = discount_minor(discount, final_minor)
+    _check_held(held, charge_id=charge_id, now_ms=now_ms)
+    discount, asked = offer_of(held, terms.contract), _asked(held, final)
+    check_conditions(discount.when, asked, terms.contract.zone)
+    off_minor = min(discount_minor(discount, asked.order.minor), held.held_minor)
     if off_minor == 0:
         raise OrderBelowOffer(path="$.Data.OrderAmount")
-    cap_left = {party_of(name): taken for name, taken in held.takes.items() if limit_of(name) is Limit.FUND}
-    legs = split(off_minor, discount.fund, seed=event_id, cap_left_minor=cap_left)
+    cap_left = _cap_left(held, discount, terms.funded)
+    legs = split(off_minor, discount.fund, seed=held.seed, cap_left_minor=cap_left)
     confirmed = replace(
-        held, state=RedemptionState.CONFIRMED, order_minor=final_minor, discount_minor=off_minor, changed_at_ms=now_ms,
+        held, state=RedemptionState.CONFIRMED, order_minor=asked.order.minor, discount_minor=off_minor,
+        site_id=asked.site_id, mcc=asked.mcc, changed_at_ms=now_ms,
         funding=Funding(event_id, legs=legs, reversed_legs=dict.fromkeys(legs, 0), cap_left=cap_left),
     )  # fmt: skip
-    data = {
-        "redemption_id": held.redemption_id, "discount": held.discount_id, "order_minor": final_minor,
-        "discount_minor": off_minor, "payable_minor": final_minor - off_minor, "cap_left_minor": cap_left, "legs": legs,
-    }  # fmt: skip
     return Outcome(
         confirmed,
-        _used(held, contract, discount, off_minor=off_minor, legs=legs),
+        _used(held, off_minor=off_minor, legs=legs),
         redemption_confirmed(held.redemption_id, partner_id=held.partner_id, currency=held.currency, legs=legs),
-        _event("redemption.confirmed", confirmed, event_id=event_id, amount_minor=off_minor, key=key, data=data),
+        confirmed_event(confirmed, key=key),
     )
 
 
-def release(held: Redemption, _: Contract, *, now_ms: int) -> Outcome:
+def release(held: Redemption, _: Terms, *, now_ms: int) -> Outcome:
     """Everything that was held returns to the counters, at the partner's word."""
-    _check_held(held, now_ms=now_ms)
+    _check_held(held, charge_id=None, now_ms=now_ms)
     return _given_back(held, RedemptionState.RELEASED, now_ms=now_ms)
 
 
-def expire(held: Redemption, _: Contract, *, now_ms: int) -> Outcome:
-    """The same when the time is over. Called under the lock: a confirmation that was faster is seen."""
-    if held.state is not RedemptionState.HELD or held.expires_ms > now_ms:
+def give_way(held: Redemption, _: Terms, *, now_ms: int) -> Outcome:
+    """The same for a hold that was left behind, to make room for a new one of its order."""
+    _check_bound(held, None)
+    if held.state is not RedemptionState.HELD:
+        raise StateConflict("Not a hold any more")
+    return _given_back(held, RedemptionState.RELEASED, now_ms=now_ms)
+
+
+def expire(held: Redemption, _: Terms, *, now_ms: int) -> Outcome:
+    """The same when the time is over. Called under the lock: a step that was faster is seen."""
+    if held.state is not RedemptionState.HELD or held.bound_to is not None or held.expires_ms > now_ms:
         raise StateConflict("Not an expired hold")
     return _given_back(held, RedemptionState.EXPIRED, now_ms=now_ms)
 
 
+def undo(redemption: Redemption, terms: Terms, *, charge_id: str, event_id: str, key: str, now_ms: int) -> Outcome:
+    """The charge's payment has failed: a hold returns, and what was granted by then is reversed whole."""
+    _check_bound(redemption, charge_id)
+    if redemption.state is RedemptionState.HELD:
+        return _given_back(redemption, RedemptionState.RELEASED, now_ms=now_ms)
+    if redemption.left_minor == 0:
+        return Outcome(redemption)
+    left = Money(redemption.left_minor, redemption.currency)
+    return reverse(redemption, terms, amount=left, charge_id=charge_id, event_id=event_id, key=key, now_ms=now_ms)
+
+
 def reverse(
-    confirmed: Redemption, contract: Contract, *, amount_minor: int, event_id: str, key: str, now_ms: int
+    confirmed: Redemption, terms: Terms, *, amount: Money, charge_id: str | None, event_id: str, key: str, now_ms: int
 ) -> Outcome:
     """Part of the discount, or what is left of it, goes back to those who funded it, on the original terms.
 
     Caps are not opened again: a budget says how much may ever be granted.
     """
+    _check_bound(confirmed, charge_id)
     funding = confirmed.funding
     if funding is None:
         raise RedemptionNotConfirmed(f"The redemption is {confirmed.state}")
-    left_minor = confirmed.discount_minor - confirmed.reversed_minor
-    if amount_minor > left_minor:
-        raise ReversalExceedsRedemption(f"{_text(confirmed, left_minor)} is left", path="$.Data.Amount")
+    if amount.currency != confirmed.currency:
+        raise CurrencyDiffers(f"The hold is in {confirmed.currency}", path="$.Data.Amount.Currency")
+    if amount.minor > confirmed.left_minor:
+        raise ReversalExceedsRedemption(f"{_text(confirmed, confirmed.left_minor)} is left", path="$.Data.Amount")
     legs = reversal_legs(
-        confirmed.discount_minor, _discount(confirmed, contract).fund, seed=funding.event_id,
-        cap_left_minor=funding.cap_left, reversed_before_minor=confirmed.reversed_minor, reversed_minor=amount_minor,
+        confirmed.discount_minor, offer_of(confirmed, terms.contract).fund, seed=confirmed.seed,
+        cap_left_minor=funding.cap_left, reversed_before_minor=confirmed.reversed_minor, reversed_minor=amount.minor,
     )  # fmt: skip
-    state = RedemptionState.REVERSED if amount_minor == left_minor else RedemptionState.PART_REVERSED
+    state = RedemptionState.REVERSED if amount.minor == confirmed.left_minor else RedemptionState.PART_REVERSED
     returned = {party: funding.reversed_legs[party] - minor for party, minor in legs.items()}
     after = replace(
-        confirmed, state=state, reversed_minor=confirmed.reversed_minor + amount_minor, changed_at_ms=now_ms,
+        confirmed, state=state, reversed_minor=confirmed.reversed_minor + amount.minor, changed_at_ms=now_ms,
         funding=replace(funding, reversed_legs=returned),
     )  # fmt: skip
-    data = {
-        "redemption_id": confirmed.redemption_id, "original_event_id": funding.event_id,
-        "discount": confirmed.discount_id, "original_discount_minor": confirmed.discount_minor,
-        "reversed_before_minor": confirmed.reversed_minor, "reversed_minor": amount_minor,
-        "cap_left_minor": dict(funding.cap_left), "original_legs": dict(funding.legs), "legs": legs,
-    }  # fmt: skip
     return Outcome(
         after,
-        _returned(confirmed, contract, amount_minor=amount_minor, legs=legs),
+        _returned(confirmed, amount_minor=amount.minor, legs=legs),
         redemption_reversed(event_id, partner_id=confirmed.partner_id, currency=confirmed.currency, legs=legs),
-        _event("redemption.reversed", after, event_id=event_id, amount_minor=-amount_minor, key=key, data=data),
+        reversed_event(confirmed, amount_minor=amount.minor, legs=legs, event_id=event_id, key=key),
     )
 
 
-def _check_held(redemption: Redemption, *, now_ms: int) -> None:
+def _check_held(redemption: Redemption, *, charge_id: str | None, now_ms: int) -> None:
+    _check_bound(redemption, charge_id)
     match redemption.state:
         case RedemptionState.HELD:
-            if redemption.expires_ms <= now_ms:
+            if redemption.bound_to is None and redemption.expires_ms <= now_ms:
                 raise HoldExpired
         case RedemptionState.EXPIRED:
             raise HoldExpired
@@ -169,10 +215,38 @@ def _check_held(redemption: Redemption, *, now_ms: int) -> None:
             raise RedemptionAlreadyConfirmed
 
 
-def _discount(redemption: Redemption, contract: Contract) -> Discount:
+def _check_bound(redemption: Redemption, charge_id: str | None) -> None:
+    if redemption.bound_to != charge_id:
+        raise RedemptionBound
+
+
+def _asked(held: Redemption, final: FinalOrder) -> Occasion:
+    """What the conditions are asked about: the final order, at the moment of the hold."""
+    order = final.order or Money(held.order_minor, held.currency)
+    if order.currency != held.currency:
+        raise CurrencyDiffers(f"The hold is in {held.currency}", path="$.Data.OrderAmount.Currency")
+    if order.minor > held.order_minor:
+        raise OrderAboveHold(f"The hold is for {_text(held, held.order_minor)}", path="$.Data.OrderAmount")
+    site_id, mcc = final.site_id or held.site_id, held.mcc
+    if site_id is not None and final.mcc_of is not None:
+        mcc = final.mcc_of(site_id)
+    return Occasion(order, held.occurred_at_ms, held.subject_token, None, site_id, mcc)
+
+
+def offer_of(redemption: Redemption, contract: Contract) -> Discount:
+    """The discount of the redemption's own version."""
     discount = contract.find_discount(redemption.discount_id)
     assert discount is not None, "a version of a contract is never edited"
     return discount
+
+
+def _cap_left(held: Redemption, discount: Discount, funded: Mapping[str, int]) -> dict[str, int]:
+    """What each capped party has left for this discount, under all its versions."""
+    return {
+        share.party: max(share.cap_minor - funded[fund_counter(held, share.party)], 0)
+        for share in discount.fund
+        if share.cap_minor is not None
+    }
 
 
 def _given_back(held: Redemption, state: RedemptionState, *, now_ms: int) -> Outcome:
@@ -180,45 +254,23 @@ def _given_back(held: Redemption, state: RedemptionState, *, now_ms: int) -> Out
     return Outcome(replace(held, state=state, changed_at_ms=now_ms), changes)
 
 
-def _used(
-    held: Redemption, contract: Contract, discount: Discount, *, off_minor: int, legs: Mapping[str, int]
-) -> dict[str, CounterChange]:
-    """Money counters learn what was granted and get the rest back; times stay taken."""
+def _used(held: Redemption, *, off_minor: int, legs: Mapping[str, int]) -> dict[str, CounterChange]:
+    """Money counters learn what was granted and get the rest back; times stay taken; funders' room is taken now."""
     changes = {
         name: CounterChange(taken=off_minor - taken, used=off_minor)
         for name, taken in held.takes.items()
-        if limit_of(name) in MONEY - {Limit.FUND}
+        if limit_of(name) in MONEY
     }
     for party, leg in legs.items():
-        name = _fund_counter(held, contract, party)
-        changes[name] = CounterChange(taken=leg - held.takes.get(name, 0), used=leg)
+        changes[fund_counter(held, party)] = CounterChange(taken=leg, used=leg)
     return changes
 
 
-def _returned(
-    confirmed: Redemption, contract: Contract, *, amount_minor: int, legs: Mapping[str, int]
-) -> dict[str, CounterChange]:
-    changes = {
-        name: CounterChange(reversed=amount_minor) for name in confirmed.takes if limit_of(name) in MONEY - {Limit.FUND}
-    }
+def _returned(confirmed: Redemption, *, amount_minor: int, legs: Mapping[str, int]) -> dict[str, CounterChange]:
+    changes = {name: CounterChange(reversed=amount_minor) for name in confirmed.takes if limit_of(name) in MONEY}
     for party, leg in legs.items():
-        changes[_fund_counter(confirmed, contract, party)] = CounterChange(reversed=-leg)
+        changes[fund_counter(confirmed, party)] = CounterChange(reversed=-leg)
     return changes
-
-
-def _fund_counter(redemption: Redemption, contract: Contract, party: str) -> str:
-    return "|".join((Limit.FUND, contract.contract_id, redemption.discount_id, party))
-
-
-def _event(
-    kind: str, redemption: Redemption, *, event_id: str, amount_minor: int, key: str, data: Mapping[str, object]
-) -> Event:
-    """`occurred_at` is the customer's moment: it picked the terms, and the reversal keeps to them."""
-    return Event(
-        kind, redemption.occurred_at_ms, data, partner=redemption.partner_id, campaign=redemption.discount_id,
-        contract=redemption.contract_id, contract_version=redemption.contract_version, currency=redemption.currency,
-        amount_minor=amount_minor, subject_token=redemption.subject_token, idempotency_key=key, event_id=event_id,
-    )  # fmt: skip
 
 
 def _text(redemption: Redemption, minor: int) -> str:

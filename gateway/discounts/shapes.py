@@ -30,7 +30,7 @@ class Amount(_Body, frozen=True):
 
 
 class QuoteOrder(_Body, frozen=True):
-    """Without OfferId: every offer that applies."""
+    """Without OfferId: every offer that applies. A quote holds nothing, so it needs no OrderReference yet."""
 
     order_amount: Amount
     offer_id: _Id | None = None
@@ -38,6 +38,7 @@ class QuoteOrder(_Body, frozen=True):
     plate: _Plate | None = None
     site_id: _Id | None = None
     occurred_at: Moment | None = None
+    order_reference: _Id | None = None
 
 
 class QuoteBody(_Body, frozen=True):
@@ -45,15 +46,15 @@ class QuoteBody(_Body, frozen=True):
 
 
 class HoldOrder(_Body, frozen=True):
-    """`Quote` is the text of a quotation that this hold is to keep."""
+    """`Quote` is the text of a quotation that this hold is to keep; one order takes one offer."""
 
     offer_id: _Id
     order_amount: Amount
+    order_reference: _Id
     customer_token: _Id | None = None
     plate: _Plate | None = None
     site_id: _Id | None = None
     occurred_at: Moment | None = None
-    reference: _Id | None = None
     quote: Annotated[str, Meta(max_length=QUOTE_LIMIT)] | None = None
 
 
@@ -62,9 +63,10 @@ class HoldBody(_Body, frozen=True):
 
 
 class ConfirmOrder(_Body, frozen=True):
-    """The final order, at most the held one; without it the order as held."""
+    """The final order, at most the held one; without it the order as held. SiteId: where it was in the end."""
 
     order_amount: Amount | None = None
+    site_id: _Id | None = None
 
 
 class ConfirmBody(_Body, frozen=True):
@@ -103,17 +105,18 @@ def quote_json(quote: Quote, sealed: str) -> dict[str, Any]:
 def redemption_json(redemption: Redemption) -> dict[str, Any]:
     """Optional members are left out where there is nothing to say."""
     held = redemption.funding is None
+    runs_out = redemption.state == "HELD" and redemption.bound_to is None
     optional = {
         "CustomerToken": redemption.subject_token,
         "SiteId": redemption.site_id,
-        "Reference": redemption.reference,
         "Funding": None if held else _funding_json(redemption),
-        "ExpirationDateTime": rfc3339(redemption.expires_ms) if redemption.state == "HELD" else None,
+        "ExpirationDateTime": rfc3339(redemption.expires_ms) if runs_out else None,
     }
     return {
         "RedemptionId": redemption.redemption_id,
         "Status": redemption.state.value,
         "OfferId": redemption.discount_id,
+        "OrderReference": redemption.order_reference,
         "ContractId": redemption.contract_id,
         "ContractVersion": redemption.contract_version,
         "OrderAmount": amount_json(redemption.order_minor, redemption.currency),

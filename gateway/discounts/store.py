@@ -1,30 +1,29 @@
 """Redemptions and their counters in PostgreSQL. The decision of a batch of holds is one statement (ADR 0006)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from asyncpg import Record
 
 from gateway.database import Connection
-from gateway.discounts.model import CounterChange, Funding, Hold, KeyedRequest, Redemption, RedemptionState, Take
+from gateway.discounts.limits import Limit, limit_of
+from gateway.discounts.model import CounterChange, Fault, Funding, Hold, KeyedRequest, Redemption, RedemptionState, Take
 from gateway.jsonio import encode
 
-_HOLD = """SELECT place, broken, known_id, known_hash, takes
-    FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+_HOLD = "SELECT place, broken, known_id, known_hash FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7)"
 _COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency, order_minor,
-    held_minor, discount_minor, reversed_minor, subject_token, site_id, reference, occurred_at_ms, held_at_ms,
-    expires_ms, changed_at_ms, counter_names, counter_takes, funding"""
+    held_minor, discount_minor, reversed_minor, subject_token, site_id, mcc, order_reference, hold_key, bound_to,
+    occurred_at_ms, held_at_ms, expires_ms, changed_at_ms, counter_names, counter_takes, funding"""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of one hold: broken by a take, known as the redemption of its key, or held, having taken `takes`."""
+    """What became of one hold: broken, known as the redemption of its key, or held."""
 
-    broken: Take | None
+    broken: Take | Fault | None
     known_id: str | None
     known_hash: bytes | None
-    takes: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +35,8 @@ class SteppedRow:
     order_minor: int
     discount_minor: int
     reversed_minor: int
+    site_id: str | None
+    mcc: str | None
     funding: Funding | None
 
 
@@ -50,7 +51,7 @@ class CounterState:
 
 
 async def hold_many(conn: Connection, holds: Sequence[Hold], *, now_ms: int) -> list[Decision]:
-    """Decide the holds in order and write what was decided; exact at every cap. Keys differ within the batch."""
+    """Decide the holds in order and write what was decided; exact at every cap. Keys and orders differ in the batch."""
     caps = {take.counter: take.cap for hold in holds for take in hold.takes}
     names = sorted(caps)
     place = {name: number for number, name in enumerate(names, 1)}
@@ -59,15 +60,17 @@ async def hold_many(conn: Connection, holds: Sequence[Hold], *, now_ms: int) -> 
         _HOLD,
         now_ms, names, [caps[name] for name in names],
         [row for row, _ in needs], [take.counter for _, take in needs], [place[take.counter] for _, take in needs],
-        [take.amount for _, take in needs],
-        [take.cap for _, take in needs], [take.soft for _, take in needs],
+        [take.amount for _, take in needs], [take.cap for _, take in needs],
         encode([hold.row for hold in holds]).decode(),
     )  # fmt: skip
-    return [
-        Decision(needs[row["broken"] - 1][1] if row["broken"] else None, row["known_id"], row["known_hash"],
-                 row["takes"])
-        for row in rows
-    ]  # fmt: skip
+    takes = [take for _, take in needs]
+    return [Decision(_broken(row["broken"], takes), row["known_id"], row["known_hash"]) for row in rows]
+
+
+def _broken(number: int | None, takes: Sequence[Take]) -> Take | Fault | None:
+    if number is None:
+        return None
+    return takes[number - 1] if number > 0 else Fault(number)
 
 
 async def load_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
@@ -90,12 +93,19 @@ async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str
     return {row["redemption_id"]: _redemption(row) for row in rows}
 
 
-async def known_requests(conn: Connection, requests: Sequence[KeyedRequest]) -> dict[tuple[str, str, str], bytes]:
-    """The request hashes of the keys that were used before, by (partner, operation, key)."""
+async def ask_before_steps(
+    conn: Connection, requests: Sequence[KeyedRequest], *, fund_counters: Collection[str]
+) -> tuple[dict[tuple[str, str, str], bytes], dict[str, int]]:
+    """The request hashes of the keys that were used before, by (partner, operation, key); and what the funders'
+    counters have used, which are ours from now on."""
     rows = await conn.fetch(
-        "SELECT partner_id, operation, key, request_hash FROM known_requests($1)", encode(requests).decode()
-    )
-    return {(row["partner_id"], row["operation"], row["key"]): row["request_hash"] for row in rows}
+        "SELECT partner_id, operation, key, request_hash, fund_name, funded FROM ask_before_steps($1, $2)",
+        encode(requests).decode(), sorted(fund_counters),
+    )  # fmt: skip
+    known = {
+        (row["partner_id"], row["operation"], row["key"]): row["request_hash"] for row in rows if not row["fund_name"]
+    }
+    return known, {row["fund_name"]: row["funded"] for row in rows if row["fund_name"]}
 
 
 async def redemption_of_request(conn: Connection, request: KeyedRequest) -> Redemption | None:
@@ -116,7 +126,7 @@ async def write_steps(
     now_ms: int,
 ) -> None:
     """The redemptions as they are now, what their counters get, and the keys of the requests."""
-    names = sorted(counters)
+    names = sorted(counters, key=lambda name: (limit_of(name) is not Limit.FUND, name))
     await conn.execute(
         _STEP,
         now_ms, names,
@@ -126,11 +136,31 @@ async def write_steps(
     )  # fmt: skip
 
 
+async def bind_hold(conn: Connection, redemption_id: str, *, charge_id: str, now_ms: int) -> bool:
+    """From now on the hold waits for this charge. False: it is over, or bound already."""
+    bound = await conn.fetchval(
+        """UPDATE redemption SET bound_to = $2, changed_at_ms = $3
+           WHERE redemption_id = $1 AND state = 'HELD' AND bound_to IS NULL AND expires_ms > $3 RETURNING true""",
+        redemption_id, charge_id, now_ms,
+    )  # fmt: skip
+    return bool(bound)
+
+
+async def idle_hold(conn: Connection, partner_id: str, order_reference: str) -> str | None:
+    """The order's hold, where no charge has taken it up."""
+    found: str | None = await conn.fetchval(
+        """SELECT redemption_id FROM redemption
+           WHERE order_reference = $1 AND partner_id = $2 AND state = 'HELD' AND bound_to IS NULL""",
+        order_reference, partner_id,
+    )  # fmt: skip
+    return found
+
+
 async def expired_holds(conn: Connection, *, now_ms: int, limit: int) -> list[tuple[str, str]]:
-    """(redemption, partner) of the holds whose time is over, oldest first."""
+    """(redemption, partner) of the holds whose time is over, oldest first; those bound to a charge wait for it."""
     rows = await conn.fetch(
-        """SELECT redemption_id, partner_id FROM redemption WHERE state = 'HELD' AND expires_ms <= $1
-           ORDER BY expires_ms LIMIT $2""",
+        """SELECT redemption_id, partner_id FROM redemption
+           WHERE state = 'HELD' AND bound_to IS NULL AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2""",
         now_ms, limit,
     )  # fmt: skip
     return [(row["redemption_id"], row["partner_id"]) for row in rows]
@@ -151,7 +181,7 @@ async def budgets_used(conn: Connection) -> dict[str, int]:
 def _stepped(redemption: Redemption) -> SteppedRow:
     return SteppedRow(
         redemption.redemption_id, redemption.state, redemption.order_minor, redemption.discount_minor,
-        redemption.reversed_minor, redemption.funding,
+        redemption.reversed_minor, redemption.site_id, redemption.mcc, redemption.funding,
     )  # fmt: skip
 
 

@@ -18,6 +18,10 @@ class AccountKind(StrEnum):
     MERCHANT_CLEARING = "merchant_clearing"  # discounts that the bank owes the merchant who granted them
     CORE_CLEARING = "core_clearing"  # customers' money that the core bank moved on our order
     MERCHANT_RECEIPTS = "merchant_receipts"  # … and that it credited to the merchant's own account
+    DISCOUNT_SUSPENSE = (
+        "discount_suspense"  # discounts given on paid charges that no redemption funds, until people decide
+    )
+    DISCOUNT_UNFUNDED = "discount_unfunded"  # … and that the partner has gone without meanwhile
     COMMISSION_EXPENSE = "commission_expense"
     COMMISSION_PAYABLE = "commission_payable"
 
@@ -108,6 +112,17 @@ def commission_accrued(event_id: str, *, partner_id: str, currency: str, amount_
         f"commission.accrued:{event_id}",
         debit=account(AccountKind.COMMISSION_EXPENSE, BANK, currency),
         credit=account(AccountKind.COMMISSION_PAYABLE, partner_id, currency),
+        partner_id=partner_id,
+        amount_minor=amount_minor,
+    )
+
+
+def discount_lapsed(charge_id: str, *, partner_id: str, currency: str, amount_minor: int) -> Entry:
+    """A charge was paid at a price that a discount had made, and the discount could not be granted any more."""
+    return _pair(
+        f"discount.lapsed:{charge_id}",
+        debit=account(AccountKind.DISCOUNT_SUSPENSE, BANK, currency),
+        credit=account(AccountKind.DISCOUNT_UNFUNDED, partner_id, currency),
         partner_id=partner_id,
         amount_minor=amount_minor,
     )

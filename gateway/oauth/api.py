@@ -24,7 +24,9 @@ from gateway.oauth.refusals import DetailsRefused
 from gateway.oauth.settling import settle
 from gateway.oauth.steps import steps_of
 from gateway.oauth.visit import REQUEST_S, REQUEST_URI
+from gateway.oauth.vouching import Vouching
 from gateway.pages import template_environment
+from gateway.partners.identity import IdentityKeys
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.settings import Settings
 
@@ -64,7 +66,8 @@ class OAuthApi:
             keyring=keyring,
             snapshots=snapshots,
             journey=Journey(
-                database, corebank, snapshots, browser, templates, settings.issuer, counter
+                database, corebank, Vouching(corebank, IdentityKeys(database, keyring)), snapshots, browser, templates,
+                settings.issuer, counter,
             ),
             core=TokenCore(keyring, issuer=settings.issuer, grants=CORE_GRANTS),
             issuer=settings.issuer,

@@ -23,6 +23,7 @@ from gateway.oauth.consent_view import choosable, view_of
 from gateway.oauth.refusals import BankUnreachable, RequestInvalid
 from gateway.oauth.store import PushedRequest
 from gateway.oauth.visit import VISIT_MS, Visit, check_visit, request_digest
+from gateway.oauth.vouching import Vouching, vouch
 from gateway.pages import page_answer
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.refusal import Refusal
@@ -55,6 +56,7 @@ class Journey:
 
     database: Database
     corebank: CoreBank
+    vouching: Vouching
     snapshots: SnapshotKeeper
     browser: Browser
     templates: jinja2.Environment
@@ -119,12 +121,16 @@ class Journey:
         chosen = [value for name, value in form.fields.items() if name == "account" or name.startswith("account.")]
         if consent.status is ConsentStatus.AWAITING and not (chosen and open_to_choice >= set(chosen)):
             return await self._consent_page(pushed, consent, form=form, now_ms=call.now_ms, status=400)
+        assert pushed.customer_id is not None, "check_logged_in"
+        token = await self.vouching.token(consent, pushed.customer_id, now_ms=call.now_ms)
         async with self.database.transaction() as conn:
             pushed = await self._check(conn, call, form=form, page="consent")
-            return await self._approve(conn, pushed, account_ids=chosen, now_ms=call.now_ms)
+            return await self._approve(conn, pushed, account_ids=chosen, token=token, now_ms=call.now_ms)
 
     # --- what a decision does ------------------------------------------------------------------------------------
-    async def _approve(self, conn: Connection, pushed: PushedRequest, *, account_ids: list[str], now_ms: int) -> Answer:
+    async def _approve(
+        self, conn: Connection, pushed: PushedRequest, *, account_ids: list[str], token: str | None, now_ms: int
+    ) -> Answer:
         assert pushed.customer_id is not None, "check_logged_in"
         try:
             consent = await consents.authorise(
@@ -134,6 +140,7 @@ class Journey:
         except Refusal as refusal:  # revoked or given by somebody else meanwhile: the client is told
             answer = {"error": "access_denied", "error_description": refusal.title}
             return await self._finish(conn, pushed, answer=answer, now_ms=now_ms)
+        await vouch(conn, consent, token, now_ms=now_ms)
         return await self._give_code(conn, pushed, consent, now_ms=now_ms)
 
     async def _give_code(self, conn: Connection, pushed: PushedRequest, consent: Consent, *, now_ms: int) -> Answer:

@@ -14,6 +14,7 @@ from gateway.jsonio import decode
 from gateway.oauth import store
 from gateway.oauth.consent_view import choosable
 from gateway.oauth.refusals import BankUnreachable
+from gateway.oauth.vouching import Vouching, vouch
 from gateway.refusal import UnknownResource
 
 
@@ -31,6 +32,7 @@ class SandboxApi:
     database: Database
     corebank: CoreBank
     counter: Counter
+    vouching: Vouching
 
     async def approve(self, call: OpenCall) -> Answer:
         """The consent is authorised now, and its next authorization goes through without pages, once."""
@@ -42,11 +44,13 @@ class SandboxApi:
             raise UnknownResource(f"There is no consent {consent_id}")
         customer_id = wanted.customer_id or asked.customer_id or await self._demo_customer()
         account_ids = await self._accounts(asked, wanted, customer_id=customer_id)
+        token = await self.vouching.token(asked, customer_id, now_ms=call.now_ms)
         async with self.database.transaction() as conn:
             given = await consents.authorise(
                 conn, asked.consent_id, customer_id=customer_id, account_ids=account_ids, actor="sandbox",
                 now_ms=call.now_ms,
             )  # fmt: skip
+            await vouch(conn, given, token, now_ms=call.now_ms)
             await store.approve_next(conn, asked.consent_id, now_ms=call.now_ms)
         data = {
             "ConsentId": given.consent_id,

@@ -12,6 +12,7 @@ from gateway.parking.model import Agreement
 from gateway.parking.store import stays
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.plate import Plate
+from gateway.partners.store import know_customers
 from gateway.refusal import ForeignResource, Refusal, StateConflict, UnknownResource
 
 OPERATION = "CreateVehicleAgreement"
@@ -64,6 +65,7 @@ class AgreementDesk:
             )  # fmt: skip
             if first is not None:
                 return await _get(conn, first)
+            await know_customers(conn, [(partner_id, token)], source="vehicle", now_ms=now_ms)
             if before is None:
                 await self._replace(conn, agreement, now_ms=now_ms)
         return agreement

@@ -2,6 +2,8 @@
 
 HELD → PAYING is written before the bank is asked, so no answer is lost; every call outside carries an id of the
 charge, so a step that is taken twice has one effect. No transaction is open while the bank or the desk is asked.
+The hold is bound to the charge when the charge is written: it lives until the payment's outcome is known, whatever the
+time, and is granted or undone by that outcome alone.
 """
 
 from collections.abc import Sequence
@@ -9,12 +11,15 @@ from dataclasses import dataclass
 
 import structlog
 
+from gateway import metrics
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Connection, Database
 from gateway.database.idempotency import claim, lookup
 from gateway.events import outbox
 from gateway.events.outbox import Event
 from gateway.ids import new_id
+from gateway.ledger import store as ledger
+from gateway.ledger.book import Entry, discount_lapsed
 from gateway.money import Money
 from gateway.parking.charge import check_chargeable, next_try_ms
 from gateway.parking.model import DISCOUNT_LAPSED, Agreement, Charge, ChargeState, Session, SessionStatus
@@ -109,7 +114,7 @@ class Barrier:
         for key in (leaving.key, new_id("try")):
             held = await self._discounts.hold_offer(
                 partner_id, offer_id, occasion=leaving.occasion, operation=f"{leaving.operation}.hold", key=key,
-                request_hash=leaving.request_hash, reference=leaving.session.session_id, now_ms=now_ms,
+                request_hash=leaving.request_hash, order_reference=leaving.session.session_id, now_ms=now_ms,
             )  # fmt: skip
             if held.granted_minor > 0:
                 break
@@ -148,6 +153,8 @@ class Barrier:
             if first is not None:  # the same request on another worker was faster; its hold is ours too
                 return await charges.get_charge(conn, first)
             check_chargeable(current)
+            if charge.redemption_id is not None:
+                await self._discounts.bind(conn, charge.redemption_id, charge_id=charge.charge_id, now_ms=now_ms)
             await charges.add_charge(conn, charge)
             await stays.move_session(
                 conn, session.session_id, to=SessionStatus.CHARGING, left_at_ms=leaving.left_at_ms, now_ms=now_ms
@@ -164,15 +171,22 @@ class Barrier:
         if charge.state not in (ChargeState.PAYING, ChargeState.ACCEPTED):
             return charge
         status, reason = await self._collect(charge, now_ms=now_ms)
+        try:
+            return await self._follow(charge, status, reason=reason, now_ms=now_ms)
+        except Refusal as refusal:  # nobody could decide about the discount just now: the chore comes back to it
+            log.warning("charge_waits", charge_id=charge.charge_id, error=refusal.code)
+            return charge
+
+    async def _follow(self, charge: Charge, status: str, *, reason: str | None, now_ms: int) -> Charge:
+        """What the payment's outcome means for the discount, and then for the charge; "" leaves both as they are."""
         match status:
             case "ACSC":
                 lapse = await self._grant(charge, now_ms=now_ms)
                 return await self._move(charge, ChargeState.SUCCESS, reason=lapse, now_ms=now_ms)
             case "PDNG":
-                lapse = await self._grant(charge, now_ms=now_ms)  # the car drives off now, the hold would run out
-                return await self._move(charge, ChargeState.ACCEPTED, reason=lapse or reason, now_ms=now_ms)
+                return await self._move(charge, ChargeState.ACCEPTED, reason=reason, now_ms=now_ms)
             case "RJCT":
-                await self._take_back(charge, now_ms=now_ms)
+                await self._undo(charge, now_ms=now_ms)
                 return await self._move(charge, ChargeState.PAY_FAIL, reason=reason, now_ms=now_ms)
         return charge
 
@@ -197,30 +211,27 @@ class Barrier:
         return collected.status, collected.reason
 
     async def _grant(self, charge: Charge, *, now_ms: int) -> str | None:
-        """Confirm the discount that the price was made with; a word where that came too late."""
+        """Confirm the discount that the price was made with; a word where that is not possible any more.
+
+        The hold waits for the charge, so only a bank that first says no and then yes can bring us there.
+        """
         if charge.redemption_id is None:
             return None
         try:
-            await self._discounts.confirm(
-                charge.partner_id, charge.redemption_id, order=None, operation="ChargeParking.confirm",
-                key=charge.charge_id, request_hash=b"", now_ms=now_ms,
-            )  # fmt: skip
-        except StateConflict as conflict:  # the hold ran out while nobody could say whether the money had come
+            granted = await self._discounts.grant(
+                charge.partner_id, charge.redemption_id, charge_id=charge.charge_id, now_ms=now_ms
+            )
+        except StateConflict as conflict:
             log.error("discount_lapsed", charge_id=charge.charge_id, error=conflict.code)
             return DISCOUNT_LAPSED
-        return None
+        return None if granted.left_minor == charge.discount_minor else DISCOUNT_LAPSED
 
-    async def _take_back(self, charge: Charge, *, now_ms: int) -> None:
-        """The money will not come: the hold returns, or, where the car has driven off on it, the discount does."""
-        if charge.redemption_id is None:
-            return
-        if charge.state is not ChargeState.ACCEPTED:
-            await self._release(charge.partner_id, charge.redemption_id, now_ms=now_ms)
-        elif charge.granted_redemption_id is not None:
-            await self._discounts.reverse(
-                charge.partner_id, charge.redemption_id, amount=Money(charge.discount_minor, charge.currency),
-                operation="ChargeParking.reverse", key=charge.charge_id, request_hash=b"", now_ms=now_ms,
-            )  # fmt: skip
+    async def _undo(self, charge: Charge, *, now_ms: int) -> None:
+        """The money will not come: the hold returns, or, where it has been granted by then, the discount does."""
+        if charge.redemption_id is not None:
+            await self._discounts.undo(
+                charge.partner_id, charge.redemption_id, charge_id=charge.charge_id, now_ms=now_ms
+            )
 
     async def _move(self, charge: Charge, to: ChargeState, *, reason: str | None, now_ms: int) -> Charge:
         """Write the next state, and what it means for the car; the charge as it is when another driver was faster."""
@@ -232,6 +243,11 @@ class Barrier:
             if moved is None:
                 return await charges.get_charge(conn, charge.charge_id)
             await _move_car(conn, moved, now_ms=now_ms)
+            if moved.lapsed_minor:
+                day = await outbox.append(conn, [_lapsed(moved, now_ms=now_ms)], now_ms=now_ms)
+                await ledger.post(conn, [_lapse_entry(moved)], day=day, now_ms=now_ms)
+        if moved.lapsed_minor:
+            metrics.count("parasol_discounts_lapsed_total", partner=moved.partner_id)
         return moved
 
 
@@ -268,3 +284,16 @@ def _left(leaving: Exit) -> Event:
         "session.left", leaving.left_at_ms, {"session_id": session.session_id, "site_id": session.site_id},
         partner=session.partner_id, subject_token=leaving.agreement.subject_token,
     )  # fmt: skip
+
+
+def _lapsed(charge: Charge, *, now_ms: int) -> Event:
+    """Sealed, without a line: nobody has agreed to fund this, so people have to look at it."""
+    data = {"charge_id": charge.charge_id, "session_id": charge.session_id, "redemption_id": charge.redemption_id,
+            "discount": charge.offer_id, "discount_minor": charge.lapsed_minor}  # fmt: skip
+    return Event("discount.lapsed", now_ms, data, partner=charge.partner_id, currency=charge.currency)
+
+
+def _lapse_entry(charge: Charge) -> Entry:
+    return discount_lapsed(
+        charge.charge_id, partner_id=charge.partner_id, currency=charge.currency, amount_minor=charge.lapsed_minor
+    )

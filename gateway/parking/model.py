@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-DISCOUNT_LAPSED = "discount_lapsed"  # a charge's reason: paid at the reduced price, the hold was over by then
+DISCOUNT_LAPSED = "discount_lapsed"  # a charge's reason: paid at the reduced price, and nobody funds the rest
 
 
 class SessionStatus(StrEnum):
@@ -104,8 +104,13 @@ class Charge:
         return self.fee_minor - self.discount_minor
 
     @property
+    def lapsed_minor(self) -> int:
+        """What the customer was not asked for and nobody funds."""
+        return self.discount_minor if self.reason == DISCOUNT_LAPSED else 0
+
+    @property
     def granted_redemption_id(self) -> str | None:
-        """The redemption that was confirmed for this charge; none where its hold had run out by then."""
+        """The redemption that was confirmed for this charge; none where that had become impossible."""
         return self.redemption_id if self.reason != DISCOUNT_LAPSED else None
 
 

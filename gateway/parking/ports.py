@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.database import Connection
 from gateway.money import Money
 from gateway.partners.occasion import Occasion
 
@@ -21,7 +22,7 @@ class Offer(Protocol):
 
 
 class Granted(Protocol):
-    """A discount that is held or confirmed."""
+    """A discount that is held or confirmed; `left_minor` is what of a confirmed one has not gone back."""
 
     @property
     def redemption_id(self) -> str: ...
@@ -29,6 +30,8 @@ class Granted(Protocol):
     def discount_id(self) -> str: ...
     @property
     def granted_minor(self) -> int: ...
+    @property
+    def left_minor(self) -> int: ...
 
 
 class Discounts(Protocol):
@@ -38,13 +41,14 @@ class Discounts(Protocol):
 
     async def hold_offer(
         self, partner_id: str, discount_id: str, *, occasion: Occasion, operation: str, key: str, request_hash: bytes,
-        reference: str | None, now_ms: int,
+        order_reference: str, now_ms: int,
     ) -> Granted: ...  # fmt: skip
 
-    async def confirm(
-        self, partner_id: str, redemption_id: str, *, order: Money | None, operation: str, key: str,
-        request_hash: bytes, now_ms: int,
-    ) -> Granted: ...  # fmt: skip
+    async def bind(self, conn: Connection, redemption_id: str, *, charge_id: str, now_ms: int) -> None: ...
+
+    async def grant(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Granted: ...
+
+    async def undo(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Granted: ...
 
     async def release(
         self, partner_id: str, redemption_id: str, *, operation: str, key: str, request_hash: bytes, now_ms: int
@@ -52,7 +56,7 @@ class Discounts(Protocol):
 
     async def reverse(
         self, partner_id: str, redemption_id: str, *, amount: Money, operation: str, key: str, request_hash: bytes,
-        now_ms: int,
+        now_ms: int, charge_id: str | None,
     ) -> Granted: ...  # fmt: skip
 
 

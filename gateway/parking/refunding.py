@@ -78,6 +78,7 @@ class RefundCounter:
             await self._discounts.reverse(
                 charge.partner_id, charge.granted_redemption_id, amount=Money(refund.discount_minor, charge.currency),
                 operation="RefundParkingCharge.reverse", key=refund.refund_id, request_hash=b"", now_ms=now_ms,
+                charge_id=charge.charge_id,
             )  # fmt: skip
         return await self._finish(refund, RefundState.SUCCESS, reason=None, now_ms=now_ms)
 

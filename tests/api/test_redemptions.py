@@ -10,8 +10,8 @@ from tests.conftest import World
 
 BASE = "/partner/v1"
 ORDER: dict[str, Any] = {
-    "OfferId": "first-park", "OrderAmount": {"Amount": "12.00", "Currency": "CNY"}, "CustomerToken": "idt_1_a",
-    "Plate": "粤B12345", "SiteId": "lot-1",
+    "OfferId": "first-park", "OrderAmount": {"Amount": "12.01", "Currency": "CNY"}, "CustomerToken": "idt_1_a",
+    "Plate": "粤B12345", "SiteId": "lot-1", "OrderReference": "order 1",
 }  # fmt: skip
 
 
@@ -42,19 +42,23 @@ async def test_an_offer_is_quoted_held_confirmed_and_reversed(world: World) -> N
     quoted = await post(world, "/redemption-quotes", ORDER)
     [quote] = quoted.json()["Data"]["Quote"]
     assert quote["PayableAmount"] == {"Amount": "0.01", "Currency": "CNY"}
-    redemption_id = await held(world, Quote=quote["Quote"], Reference="order 7")
+    redemption_id = await held(world, Quote=quote["Quote"], OrderReference="order 7")
     confirmed = await post(
-        world, f"/redemptions/{redemption_id}/confirmation", {"OrderAmount": {"Amount": "10.00", "Currency": "CNY"}}
+        world, f"/redemptions/{redemption_id}/confirmation", {"OrderAmount": {"Amount": "10.01", "Currency": "CNY"}}
     )
     assert confirmed.status_code == 201
     data = confirmed.json()["Data"]
-    assert (data["Status"], data["DiscountAmount"]["Amount"], data["Reference"]) == ("CONFIRMED", "9.99", "order 7")
+    assert (data["Status"], data["DiscountAmount"]["Amount"], data["OrderReference"]) == (
+        "CONFIRMED",
+        "10.00",
+        "order 7",
+    )
     assert [(leg["Party"], leg["Amount"]["Amount"]) for leg in data["Funding"]] == [
-        ("bank", "5.99"),
+        ("bank", "6.00"),
         ("partner", "4.00"),
     ]
     back = await post(
-        world, f"/redemptions/{redemption_id}/reversals", {"Amount": {"Amount": "9.99", "Currency": "CNY"}}
+        world, f"/redemptions/{redemption_id}/reversals", {"Amount": {"Amount": "10.00", "Currency": "CNY"}}
     )
     assert back.json()["Data"]["Status"] == "REVERSED"
     seen = await world.client("parkco").call("GET", f"{BASE}/redemptions/{redemption_id}")
@@ -70,13 +74,13 @@ async def test_offers_without_a_name_are_all_that_apply(world: World) -> None:
 
 async def test_campaigns_show_what_is_held_and_used(world: World) -> None:
     first = await held(world)
-    await held(world, CustomerToken="idt_1_b", Plate="粤B00002")
+    await held(world, CustomerToken="idt_1_b", Plate="粤B00002", OrderReference="order 2")
     await post(world, f"/redemptions/{first}/confirmation", {})
     campaigns = (await world.client("parkco").call("GET", f"{BASE}/campaigns")).json()["Data"]["Campaign"]
     [campaign] = [c for c in campaigns if c["OfferId"] == "first-park"]
-    assert (campaign["Budget"]["Used"]["Amount"], campaign["Budget"]["Held"]["Amount"]) == ("11.99", "11.99")
-    assert campaign["Today"]["Used"]["Amount"] == "11.99"
-    assert {f["Party"]: f["Used"]["Amount"] for f in campaign["Funding"]} == {"bank": "7.19", "partner": "4.80"}
+    assert (campaign["Budget"]["Used"]["Amount"], campaign["Budget"]["Held"]["Amount"]) == ("12.00", "12.00")
+    assert campaign["Today"]["Used"]["Amount"] == "12.00"
+    assert {f["Party"]: f["Used"]["Amount"] for f in campaign["Funding"]} == {"bank": "7.20", "partner": "4.80"}
 
 
 async def test_a_released_hold_is_free_for_the_next(world: World) -> None:
@@ -107,6 +111,9 @@ async def test_the_same_key_is_the_same_hold_even_at_once(world: World) -> None:
         ({"OrderAmount": {"Amount": "0.50", "Currency": "CNY"}}, 422, "offer_not_applicable"),
         ({"SiteId": "nowhere"}, 404, "unknown_site"),
         ({"CustomerToken": None}, 422, "offer_not_applicable"),
+        ({"CustomerToken": "idt_1_invented"}, 422, "customer_unknown"),
+        ({"OrderReference": None}, 400, "body_malformed"),
+        ({"OrderReference": ""}, 400, "body_malformed"),
         ({"Plate": "?!"}, 400, "body_malformed"),
         ({"Plate": "?!?!"}, 400, "plate_malformed"),
         ({"OccurredAt": "2999-01-01T00:00:00Z"}, 400, "moment_in_future"),
@@ -126,9 +133,9 @@ async def test_a_bad_hold_is_refused_by_name_and_changes_nothing(
 
 async def test_limits_refuse_by_name(world: World) -> None:
     await held(world)
-    same_customer = await post(world, "/redemptions", {**ORDER, "Plate": "粤B00002"})
+    same_customer = await post(world, "/redemptions", {**ORDER, "OrderReference": "order 2", "Plate": "粤B00002"})
     assert (same_customer.status_code, same_customer.json()["code"]) == (409, "customer_limit_reached")
-    same_plate = await post(world, "/redemptions", {**ORDER, "CustomerToken": "idt_1_b"})
+    same_plate = await post(world, "/redemptions", {**ORDER, "OrderReference": "order 2", "CustomerToken": "idt_1_b"})
     assert (same_plate.status_code, same_plate.json()["code"]) == (409, "plate_limit_reached")
     assert len(await world.sql("SELECT 1 FROM redemption")) == 1
 
@@ -145,7 +152,12 @@ async def test_a_quote_is_for_its_own_order_and_its_own_partner(world: World) ->
     dearer = {**ORDER, "OrderAmount": {"Amount": "13.00", "Currency": "CNY"}, "Quote": quote["Quote"]}
     answer = await post(world, "/redemptions", dearer)
     assert (answer.status_code, answer.json()["code"]) == (422, "quote_differs")
-    theirs = {"OfferId": "first-park", "OrderAmount": ORDER["OrderAmount"], "Quote": quote["Quote"]}
+    theirs = {
+        "OfferId": "first-park",
+        "OrderAmount": ORDER["OrderAmount"],
+        "OrderReference": "1",
+        "Quote": quote["Quote"],
+    }
     foreign = await post(world, "/redemptions", theirs, partner="shopco")
     assert (foreign.status_code, foreign.json()["code"]) == (400, "quote_not_ours")
     assert await traces(world) == []
@@ -183,12 +195,12 @@ async def test_steps_out_of_order_are_refused_and_change_nothing(world: World) -
     amount = {"Amount": {"Amount": "1.00", "Currency": "CNY"}}
     early = await post(world, f"/redemptions/{redemption_id}/reversals", amount)
     assert (early.status_code, early.json()["code"]) == (409, "redemption_not_confirmed")
-    larger = {"OrderAmount": {"Amount": "12.01", "Currency": "CNY"}}
+    larger = {"OrderAmount": {"Amount": "12.02", "Currency": "CNY"}}
     above = await post(world, f"/redemptions/{redemption_id}/confirmation", larger)
     assert (above.status_code, above.json()["code"]) == (422, "order_above_hold")
     assert await traces(world) == before
     await post(world, f"/redemptions/{redemption_id}/confirmation", {})
-    too_much = {"Amount": {"Amount": "12.00", "Currency": "CNY"}}
+    too_much = {"Amount": {"Amount": "12.01", "Currency": "CNY"}}
     excess = await post(world, f"/redemptions/{redemption_id}/reversals", too_much)
     assert (excess.status_code, excess.json()["code"]) == (422, "reversal_exceeds_redemption")
     late = await post(world, f"/redemptions/{redemption_id}/release", None)

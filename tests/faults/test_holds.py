@@ -52,7 +52,7 @@ async def check_books(database: Database) -> None:
                   OR (r.state = 'CONFIRMED') IS DISTINCT FROM (v.seq IS NOT NULL)"""
         )
     confirmed, held = rows.get("CONFIRMED", 0), rows.get("HELD", 0)
-    taken = (await counters(database)).get("budget|parkco-2026|first-park", (0, 0, 0))
+    taken = (await counters(database)).get("budget|parkco-2026|first-park|CNY", (0, 0, 0))
     assert taken == (confirmed + held, confirmed, 0)
     assert taken[0] <= BUDGET_MINOR
     assert -posted.get("merchant_clearing:parkco:CNY", 0) == confirmed
@@ -86,4 +86,4 @@ async def test_a_killed_worker_has_given_no_answer_that_is_not_committed(databas
     for key, redemption_id in late["held"].items():
         assert again["held"][key] == redemption_id, "the key finds the hold that was answered before the crash"
     await check_books(database)
-    assert (await counters(database))["budget|parkco-2026|first-park"] == (BUDGET_MINOR, BUDGET_MINOR, 0)
+    assert (await counters(database))["budget|parkco-2026|first-park|CNY"] == (BUDGET_MINOR, BUDGET_MINOR, 0)

@@ -18,10 +18,11 @@ import httpx
 import psutil
 import pytest
 
+from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient, Token
 from gateway.demo.stage import Operator
 from gateway.serve import is_ready
-from tests.conftest import memory_folder
+from tests.conftest import know_test_customers, memory_folder
 
 WORKERS = 3
 ASKED = 24  # fresh connections: SO_REUSEPORT spreads them, so that no worker is left out but once in 16,000 times
@@ -50,10 +51,20 @@ def served() -> Iterator[tuple[str, Path, int]]:
             while not is_ready(address):
                 assert gateway.poll() is None, (Path(folder) / "log").read_text()
                 assert time.monotonic() < deadline, "it never became ready"
+            know_customers_of_holds(Path(folder))
             yield address, Path(folder), gateway.pid
         finally:
             gateway.terminate()
             gateway.wait(30)
+
+
+def know_customers_of_holds(home: Path) -> None:
+    """As if parkco had referred everybody whom these tests hold an offer for."""
+    cluster = start_embedded(home)
+    try:
+        asyncio.run(know_test_customers(cluster.get_uri(), [f"w{number}" for number in range(340)]))
+    finally:
+        cluster.cleanup()
 
 
 @asynccontextmanager
@@ -126,7 +137,8 @@ async def test_an_assertion_is_taken_once_among_all_workers(served: tuple[str, P
 
 def hold(number: int) -> dict[str, Any]:
     order = {"OfferId": "first-park", "OrderAmount": {"Amount": "30.00", "Currency": "CNY"}, "SiteId": "lot-1"}
-    return {"Data": {**order, "CustomerToken": f"idt_1_w{number}", "Plate": f"沪B{number:05d}"}}
+    who = {"CustomerToken": f"idt_1_w{number}", "Plate": f"沪B{number:05d}", "OrderReference": f"order {number}"}
+    return {"Data": {**order, **who}}
 
 
 async def test_one_idempotency_key_is_one_effect_whichever_workers_it_reaches(served: tuple[str, Path, int]) -> None:

@@ -31,6 +31,8 @@ from gateway.keyring import Keyring, read_kek
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
 from gateway.oauth.tokens import VerifiedToken, verify_access_token
+from gateway.oauth.vouching import Vouching
+from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.snapshot import Snapshot
 from gateway.policies.policy import SCOPES, Policy, Rate
@@ -249,10 +251,11 @@ async def one_server(home: Path, server_url: str, template: str) -> AsyncIterato
     oauth = OAuthApi.build(
         settings, database=database, keyring=keyring, snapshots=keeper, corebank=bank, counter=counter
     )
+    vouching = Vouching(bank, IdentityKeys(database, keyring))
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
     nothing: Any = None
     edge = Edge(
-        Table(_operations(oauth, SandboxApi(database, bank, counter))), door=nothing, operators=nothing,
+        Table(_operations(oauth, SandboxApi(database, bank, counter, vouching))), door=nothing, operators=nothing,
         certificates=certificates, sign=lambda body, moment_ms: "", fallback=nothing,
     )  # fmt: skip
     transport = httpx.ASGITransport(app=edge, client=("127.0.0.1", 40000))

@@ -31,7 +31,7 @@ from tests.desks import (
 )
 
 DAY_MS = 86_400_000
-BUDGET = "budget|parkco-2026|first-park"
+BUDGET = "budget|parkco-2026|first-park|CNY"
 
 
 def limited(**limits: int) -> Any:
@@ -54,14 +54,14 @@ async def refusal_of(awaitable: Any) -> Refusal | None:
 # --- the straight way ----------------------------------------------------------------------------------------------
 async def test_a_held_discount_is_confirmed_and_booked_to_those_who_fund_it(database: Database) -> None:
     desk = desk_with(database, limited(budget_minor=5000))
-    held = await hold(desk, 1200)
-    assert (held.state, held.granted_minor) == (RedemptionState.HELD, 1199)
+    held = await hold(desk, 1001)
+    assert (held.state, held.granted_minor) == (RedemptionState.HELD, 1000)
     done = await confirm(desk, held)
-    assert (done.state, done.discount_minor) == (RedemptionState.CONFIRMED, 1199)
+    assert (done.state, done.discount_minor) == (RedemptionState.CONFIRMED, 1000)
     assert await balances(database) == {
-        "discount_expense:bank:CNY": 719,
-        "funded_receivable:parkco:CNY": 480,
-        "merchant_clearing:parkco:CNY": -1199,
+        "discount_expense:bank:CNY": 600,
+        "funded_receivable:parkco:CNY": 400,
+        "merchant_clearing:parkco:CNY": -1000,
     }
     assert await desk.find("parkco", held.redemption_id) == done
 
@@ -70,12 +70,15 @@ async def test_the_event_says_everything_that_a_verifier_needs(database: Databas
     capped = {**ONE_FEN, "fund": [{"party": "bank", "bps": 6000},
                                   {"party": "partner", "bps": 4000, "cap_minor": 100, "overflow": "bank"}]}  # fmt: skip
     desk = desk_with(database, contract(capped))
-    done = await confirm(desk, await hold(desk, 1200), order_minor=1000)
+    done = await confirm(
+        desk, await hold(desk, 1200, key="k", order="o-1", site_id="lot-1", mcc="7523"), order_minor=1000
+    )
     [event] = await events(database, "redemption.confirmed")
     leaf = decode(event["leaf"], dict[str, Any])
     assert leaf["data"] == {
         "redemption_id": done.redemption_id, "discount": "first-park", "order_minor": 1000, "discount_minor": 999,
         "payable_minor": 1, "cap_left_minor": {"partner": 100}, "legs": {"bank": 899, "partner": 100},
+        "seed": f"k|{done.redemption_id}", "site": "lot-1", "mcc": "7523", "order_reference": "o-1",
     }  # fmt: skip
     assert (leaf["amount_minor"], leaf["contract"], leaf["contract_version"]) == (999, "parkco-2026", 1)
     assert (leaf["occurred_at_ms"], leaf["subject_token"], leaf["campaign"]) == (NOW_MS, "idt_1_a", "first-park")
@@ -90,13 +93,15 @@ async def test_what_a_smaller_order_leaves_over_returns_to_the_counters(database
 
 async def test_a_reversal_in_steps_zeroes_every_account(database: Database) -> None:
     desk = desk_with(database, limited(budget_minor=5000))
-    done = await confirm(desk, await hold(desk, 1200))
+    done = await confirm(desk, await hold(desk, 1200, key="k"))
     part = await reverse(desk, done, 333)
     assert (part.state, part.reversed_minor) == (RedemptionState.PART_REVERSED, 333)
     assert (await reverse(desk, done, 866)).state is RedemptionState.REVERSED
     assert set((await balances(database)).values()) == {0}
     assert (await counters(database))[BUDGET] == (1199, 1199, 1199), "a reversal does not open the cap again"
     reversals = await events(database, "redemption.reversed")
+    seeds = {decode(event["leaf"], dict[str, Any])["data"]["seed"] for event in reversals}
+    assert seeds == {f"k|{done.redemption_id}"}, "a reversal splits by its original's seed"
     assert [event["amount_minor"] for event in reversals] == [-333, -866]
 
 
@@ -142,7 +147,7 @@ async def test_the_metrics_page_shows_what_a_campaign_has_used(database: Databas
     await hold(desk, 1200)
     assert await desk.report_budgets_due(NOW_MS) == 0
     page = (await metrics.page()).decode()
-    assert 'parasol_budget_used_minor{campaign="parkco-2026/first-park"} 1199.0' in page
+    assert 'parasol_budget_used_minor{campaign="parkco-2026/first-park",currency="CNY"} 1199.0' in page
 
 
 # --- limits --------------------------------------------------------------------------------------------------------

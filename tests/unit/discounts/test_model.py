@@ -29,9 +29,8 @@ TERMS = contract(
     {
         **ONE_FEN,
         "fund": [
-            {"party": "bank", "bps": 3333},
-            {"party": "partner", "bps": 4000, "cap_minor": PARTNER_CAP, "overflow": "bank"},
-            {"party": "network", "bps": 2667},
+            {"party": "bank", "bps": 6667},
+            {"party": "partner", "bps": 3333, "cap_minor": PARTNER_CAP, "overflow": "bank"},
         ],
         "limits": {"budget_minor": BUDGET, "per_day_minor": DAY_BUDGET, "per_customer": TIMES},
     }
@@ -135,8 +134,8 @@ class RedemptionLife(RuleBasedStateMachine):
         taken = sum(known.taken for known in self.model.values() if known.state in LIVE)
         used = sum(known.granted for known in self.model.values())
         returned = sum(known.reversed for known in self.model.values())
-        assert found.get("budget|parkco-2026|first-park", (0, 0, 0)) == (taken, used, returned)
-        assert found.get("fund|parkco-2026|first-park|partner", (0, 0, 0))[0] <= PARTNER_CAP
+        assert found.get("budget|parkco-2026|first-park|CNY", (0, 0, 0)) == (taken, used, returned)
+        assert found.get("fund|parkco-2026|first-park|CNY|partner", (0, 0, 0))[0] <= PARTNER_CAP
 
     @invariant()
     def the_book_sums_to_zero_and_to_the_discounts(self) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Database
 from gateway.discounts.limits import CustomerLimitReached
 from gateway.discounts.model import RedemptionState
@@ -41,7 +42,7 @@ async def test_a_rejected_payment_becomes_a_debt_and_the_discount_returns(databa
     failed = await lot.barrier.charge(leaving, now_ms=NOW_MS)
     assert (failed.state, failed.reason) == (ChargeState.PAY_FAIL, "funds_short")
     assert await lot.redemption(failed) is RedemptionState.RELEASED
-    assert (await counters(database))["budget|parkco-2026|first-park"] == (0, 0, 0)
+    assert (await counters(database))["budget|parkco-2026|first-park|CNY"] == (0, 0, 0)
     async with database.connection() as conn:
         assert await stays.owes(conn, "parkco", "p")
     paid = await lot.barrier.charge(replace(leaving, session=await lot.session(), key="again"), now_ms=NOW_MS)
@@ -63,15 +64,15 @@ async def test_a_pending_payment_opens_the_barrier_and_settles_by_the_chore(data
     assert await lot.redemption(charge) is RedemptionState.CONFIRMED
 
 
-async def test_a_pending_payment_that_is_rejected_later_is_a_debt_and_its_discount_is_reversed(
-    database: Database,
-) -> None:
+async def test_a_pending_payment_that_is_rejected_later_is_a_debt_and_its_discount_returns(database: Database) -> None:
     lot = lot_with(database, "PDNG", "RJCT")
     charge = await lot.barrier.charge(await lot.park(), now_ms=NOW_MS)
+    assert await lot.redemption(charge) is RedemptionState.HELD, "granted when the money is there, not before"
     await lot.barrier.resume_charges_due(NOW_MS + HOUR_MS)
     assert (await lot.charge_now(charge)).state is ChargeState.PAY_FAIL
-    assert await lot.redemption(charge) is RedemptionState.REVERSED
+    assert await lot.redemption(charge) is RedemptionState.RELEASED
     assert (await lot.session()).status is SessionStatus.OWING
+    assert await events(database, "redemption.confirmed") == []
 
 
 async def test_a_lost_answer_keeps_the_barrier_closed_until_the_bank_has_said_it(database: Database) -> None:
@@ -85,24 +86,18 @@ async def test_a_lost_answer_keeps_the_barrier_closed_until_the_bank_has_said_it
     assert lot.bank.taken == {charge.payment_id: 1}
 
 
-async def test_a_hold_that_ran_out_while_the_bank_was_silent_is_said_in_the_charge(database: Database) -> None:
-    lot = lot_with(database, "LOST", "ACSC")
+async def test_a_bank_that_is_silent_longer_than_a_hold_costs_nobody_the_discount(database: Database) -> None:
+    lot = lot_with(database, "LOST", CoreBankUnavailable(), "ACSC")
     charge = await lot.barrier.charge(await lot.park(), now_ms=NOW_MS)
-    await lot.barrier.resume_charges_due(NOW_MS + HOUR_MS)
+    for hours in (1, 50):
+        assert await lot.desk.expire_holds_due(NOW_MS + hours * HOUR_MS) == 0
+        await lot.barrier.resume_charges_due(NOW_MS + hours * HOUR_MS)
     settled = await lot.charge_now(charge)
-    assert (settled.state, settled.reason) == (ChargeState.SUCCESS, "discount_lapsed")
-    assert (await refund(lot, settled, 1200)).state is RefundState.SUCCESS, "the cash still goes back"
-
-
-async def test_a_crash_between_hold_and_payment_is_taken_up_by_the_chore(database: Database) -> None:
-    lot = lot_with(database, "ACSC")
-    leaving = await lot.park()
-    held = await lot.barrier._hold(leaving, now_ms=NOW_MS)  # the steps up to the crash, then nothing
-    charge = await lot.barrier._begin(leaving, held, now_ms=NOW_MS)
-    assert charge.state is ChargeState.HELD
-    assert await lot.barrier.resume_charges_due(NOW_MS + 60_000) == 1
-    assert (await lot.charge_now(charge)).state is ChargeState.SUCCESS
+    assert (settled.state, settled.reason) == (ChargeState.SUCCESS, None)
     assert await lot.redemption(charge) is RedemptionState.CONFIRMED
+    assert await events(database, "discount.lapsed") == []
+    assert (await refund(lot, settled, 1200)).state is RefundState.SUCCESS
+    assert await lot.redemption(charge) is RedemptionState.REVERSED
 
 
 async def test_the_second_visit_pays_full_when_the_offer_is_for_the_first(database: Database) -> None:

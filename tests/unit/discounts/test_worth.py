@@ -1,0 +1,270 @@
+"""A redemption is worth what the contract says: what is asked again, whose room is taken when, and for whom it is."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from gateway.database import Database
+from gateway.discounts.conditions import OfferNotApplicable
+from gateway.discounts.desk import TermsNotLoaded
+from gateway.discounts.limits import CustomerUnknown, OfferExhausted, OrderHasOffer
+from gateway.discounts.model import Redemption
+from gateway.discounts.redemption import CurrencyDiffers, HoldExpired, RedemptionBound
+from gateway.partners.occasion import UnknownSite
+from gateway.partners.store import know_customers
+from tests.desks import NOW_MS, ONE_FEN, confirm, contract, counters, desk_with, events, hold, release, reverse
+
+HOUR_MS = 3_600_000
+LATE_MS = NOW_MS + 900_000
+FUND = "fund|parkco-2026|first-park|CNY|"
+
+
+def capped(cap_minor: int, *, bps: int = 4000, version: int = 1, **head: Any) -> Any:
+    fund = [{"party": "bank", "bps": 10_000 - bps},
+            {"party": "partner", "bps": bps, "cap_minor": cap_minor, "overflow": "bank"}]  # fmt: skip
+    return contract({**ONE_FEN, "fund": fund}, version=version, **head)
+
+
+def legs(done: Redemption) -> dict[str, int]:
+    assert done.funding is not None
+    return dict(done.funding.legs)
+
+
+# --- asked again -----------------------------------------------------------------------------------------------------
+async def test_a_final_order_below_the_minimum_gets_nothing(database: Database) -> None:
+    desk = desk_with(database, contract({**ONE_FEN, "when": {"min_minor": 1000}}))
+    held = await hold(desk, 1200)
+    with pytest.raises(OfferNotApplicable, match="min_minor"):
+        await confirm(desk, held, order_minor=999)
+    assert (await confirm(desk, held, order_minor=1000)).discount_minor == 999
+
+
+async def test_a_final_order_at_another_site_is_asked_about_that_site(database: Database) -> None:
+    desk = desk_with(database, contract({**ONE_FEN, "when": {"mcc": ["7523"], "site": ["lot-1", "lot-2"]}}))
+    held = await hold(desk, 1200, site_id="lot-1", mcc="7523")
+    for site_id, mcc in (("lot-3", "7523"), ("lot-2", "5812")):
+        with pytest.raises(OfferNotApplicable):
+            await confirm(desk, held, site_id=site_id, mcc_of=lambda _, mcc=mcc: mcc)
+    done = await confirm(desk, held, site_id="lot-2", mcc_of=lambda _: "7523")
+    assert (done.site_id, done.mcc) == ("lot-2", "7523")
+    assert await desk.find("parkco", done.redemption_id) == done
+
+
+async def test_a_site_that_is_not_the_partners_any_more_gets_nothing(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN))
+    held = await hold(desk, 1200, site_id="lot-1", mcc="7523")
+
+    def gone(site_id: str) -> str:
+        raise UnknownSite(site_id)
+
+    with pytest.raises(UnknownSite):
+        await confirm(desk, held, mcc_of=gone)
+
+
+async def test_holding_at_21_59_keeps_the_offer(database: Database) -> None:
+    until_ten = contract({**ONE_FEN, "when": {"time": "07:00-22:00", "weekday": [1]}})
+    desk, at_21_59 = desk_with(database, until_ten), NOW_MS - 14 * 60_000  # NOW_MS is 22:13 in Shanghai
+    held = await hold(desk, 1200, now_ms=at_21_59, occurred_at_ms=at_21_59)
+    assert (await confirm(desk, held, now_ms=at_21_59 + 5 * 60_000)).discount_minor == 1199
+    with pytest.raises(OfferNotApplicable, match="time"):
+        await hold(desk, 1200)
+
+
+async def test_a_redemption_stays_in_the_currency_of_its_hold(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN))
+    held = await hold(desk, 1200)
+    with pytest.raises(CurrencyDiffers):
+        await confirm(desk, held, order_minor=1200, currency="JPY")
+    await confirm(desk, held)
+    with pytest.raises(CurrencyDiffers):
+        await reverse(desk, held, 100, currency="USD")
+    assert await events(database, "redemption.reversed") == []
+
+
+async def test_a_version_that_this_worker_has_not_read_yet_is_asked_for_again(database: Database) -> None:
+    held = await hold(desk_with(database, contract(ONE_FEN), contract(ONE_FEN, version=2)), 1200)
+    assert held.contract_version == 2
+    with pytest.raises(TermsNotLoaded):
+        await confirm(desk_with(database, contract(ONE_FEN)), held)
+
+
+# --- caps of funders -------------------------------------------------------------------------------------------------
+async def test_a_partner_cannot_empty_its_own_cap_with_holds(database: Database) -> None:
+    desk = desk_with(database, capped(400))
+    squatting = [await hold(desk, 1001) for _ in range(20)]
+    done = await confirm(desk, await hold(desk, 1001))
+    assert legs(done) == {"bank": 600, "partner": 400}, "twenty holds have taken nothing of the partner's room"
+    for held in squatting[:10]:
+        await release(desk, held)
+    await desk.expire_holds_due(LATE_MS)
+    assert (await counters(database))[f"{FUND}partner"] == (400, 400, 0)
+    assert legs(await confirm(desk, await hold(desk, 1001))) == {"bank": 1000, "partner": 0}
+
+
+async def test_a_cap_is_shared_out_one_after_the_other_within_a_batch(database: Database) -> None:
+    desk = desk_with(database, capped(1000))
+    holds = [await hold(desk, 1001) for _ in range(4)]
+    done = await asyncio.gather(*(confirm(desk, held) for held in holds))
+    assert [legs(one)["partner"] for one in done] == [400, 400, 200, 0]
+    assert [one.funding.cap_left for one in done] == [{"partner": left} for left in (1000, 600, 200, 0)]  # type: ignore[union-attr]
+
+
+async def test_a_reversal_gives_no_room_back(database: Database) -> None:
+    desk = desk_with(database, capped(400))
+    await reverse(desk, await confirm(desk, await hold(desk, 1001)), 1000)
+    assert legs(await confirm(desk, await hold(desk, 1001))) == {"bank": 1000, "partner": 0}
+
+
+async def test_a_cap_counts_what_was_funded_under_all_versions(database: Database) -> None:
+    await confirm(desk := desk_with(database, contract(ONE_FEN)), await hold(desk, 1001))
+    later = desk_with(database, capped(700, version=2))
+    assert legs(await confirm(later, await hold(later, 1001))) == {"bank": 700, "partner": 300}
+    lowered = desk_with(database, capped(100, version=3))
+    done = await confirm(lowered, await hold(lowered, 1001))
+    assert done.funding.cap_left == {"partner": 0}, "never below nothing"  # type: ignore[union-attr]
+
+
+async def test_what_overflows_to_a_party_counts_for_that_party(database: Database) -> None:
+    desk = desk_with(database, capped(100))
+    await confirm(desk, await hold(desk, 1001))
+    assert (await counters(database))[f"{FUND}bank"] == (900, 900, 0)
+
+
+async def test_money_of_two_currencies_is_never_added_up(database: Database) -> None:
+    limited = {**ONE_FEN, "max_off_minor": 1000, "limits": {"budget_minor": 1000}}
+    yuan = desk_with(database, contract(limited))
+    await confirm(yuan, await hold(yuan, 1001))
+    with pytest.raises(OfferExhausted):
+        await hold(yuan, 1001)
+    yen = desk_with(database, contract(limited, version=2, currency="JPY"))
+    done = await confirm(yen, await hold(yen, 1001, currency="JPY"), order_minor=1001, currency="JPY")
+    assert done.discount_minor == 1000
+    found = await counters(database)
+    assert found["budget|parkco-2026|first-park|CNY"] == found["budget|parkco-2026|first-park|JPY"] == (1000, 1000, 0)
+
+
+# --- one order, one offer --------------------------------------------------------------------------------------------
+TEN_OFF = {"id": "ten", "title": "Ten off", "kind": "amount_off", "off_minor": 1000, "fund": ONE_FEN["fund"]}
+
+
+async def test_one_order_takes_one_offer_until_it_is_given_back(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN, TEN_OFF))
+    held = await hold(desk, 1200, order="o")
+    for offer in ("ten", "first-park"):
+        with pytest.raises(OrderHasOffer):
+            await hold(desk, 1200, offer=offer, order="o")
+    await release(desk, held)
+    second = await hold(desk, 1200, offer="ten", order="o")
+    await desk.expire_holds_due(LATE_MS)
+    with pytest.raises(HoldExpired):
+        await confirm(desk, second)
+    third = await confirm(desk, await hold(desk, 1200, order="o"))
+    await reverse(desk, third, third.discount_minor)
+    with pytest.raises(OrderHasOffer):
+        await hold(desk, 1200, order="o")
+    assert len(await events(database, "redemption.confirmed")) == 1
+
+
+async def test_one_order_takes_one_offer_within_a_batch_and_its_refusals_take_nothing(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN, TEN_OFF))
+    tries = (hold(desk, 1200, order="o", offer=offer) for offer in ("ten", "first-park") * 8)
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    assert Counter(type(answer) for answer in answers) == {Redemption: 1, OrderHasOffer: 15}
+    assert (await counters(database))["budget|parkco-2026|first-park|CNY"] == (0, 0, 0)
+
+
+async def test_one_order_takes_one_offer_across_workers(database: Database) -> None:
+    """Offers of two campaigns have no counter in common, so that only the order itself stands between the workers."""
+    terms = contract(ONE_FEN, TEN_OFF)
+    workers = [desk_with(database, terms) for _ in range(4)]
+    for number in range(25):
+        tries = (
+            hold(desk, 1200, order=f"o{number}", offer=offer)
+            for desk, offer in zip(workers, ("ten", "first-park") * 2, strict=True)
+        )
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert Counter(type(answer) for answer in answers) == {Redemption: 1, OrderHasOffer: 3}
+
+
+async def test_one_key_for_two_confirmations_at_once_is_one_confirmation(database: Database) -> None:
+    workers = [desk_with(database, contract(ONE_FEN)) for _ in range(2)]
+    for number in range(10):
+        holds = [await hold(desk, 1200) for desk in workers]
+        tries = (confirm(desk, held, key=f"c{number}") for desk, held in zip(workers, holds, strict=True))
+        answers = await asyncio.gather(*tries, return_exceptions=True)
+        assert not [answer for answer in answers if not isinstance(answer, Redemption)], answers
+    assert len(await events(database, "redemption.confirmed")) == 10
+
+
+# --- known customers -------------------------------------------------------------------------------------------------
+async def test_two_hundred_invented_customers_get_nothing(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN, unknown_customer="refuse"))
+    tries = (hold(desk, 1200, subject_token=f"idt_1_{number}") for number in range(200))
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    assert Counter(type(answer) for answer in answers) == {CustomerUnknown: 200}
+    assert (await counters(database))["budget|parkco-2026|first-park|CNY"] == (0, 0, 0)
+
+
+async def test_a_customer_is_known_to_the_partner_that_somebody_vouched_to(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN, unknown_customer="refuse"))
+    async with database.transaction() as conn:
+        await know_customers(conn, [("parkco", "idt_1_a"), ("shopco", "idt_1_b")], source="batch", now_ms=NOW_MS)
+    tries = (hold(desk, 1200, subject_token=token) for token in ("idt_1_a", "idt_1_b", None))
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [Redemption, CustomerUnknown, Redemption]
+
+
+async def test_a_contract_may_take_any_customer(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN, unknown_customer="allow"))
+    assert (await hold(desk, 1200, subject_token="idt_1_nobody")).granted_minor == 1199
+
+
+# --- a charge that is paid with it -----------------------------------------------------------------------------------
+async def bound(database: Database, desk: Any, *, charge_id: str = "chg_1") -> Redemption:
+    held = await hold(desk, 1001)
+    async with database.transaction() as conn:
+        await desk.bind(conn, held.redemption_id, charge_id=charge_id, now_ms=NOW_MS)
+    return held
+
+
+async def test_a_bound_hold_outlives_its_time_and_is_moved_by_its_charge_only(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN))
+    held = await bound(database, desk)
+    assert await desk.expire_holds_due(LATE_MS + 1000 * HOUR_MS) == 0
+    for step in (confirm(desk, held), release(desk, held), reverse(desk, held, 1)):
+        with pytest.raises(RedemptionBound):
+            await step
+    for foreign in (desk.grant, desk.undo):
+        with pytest.raises(RedemptionBound):
+            await foreign("parkco", held.redemption_id, charge_id="chg_2", now_ms=LATE_MS)
+    done = await desk.grant("parkco", held.redemption_id, charge_id="chg_1", now_ms=LATE_MS + HOUR_MS)
+    assert (done.discount_minor, done.left_minor) == (1000, 1000)
+    again = await desk.grant("parkco", held.redemption_id, charge_id="chg_1", now_ms=LATE_MS + HOUR_MS)
+    assert again == done
+    with pytest.raises(RedemptionBound):
+        await reverse(desk, held, 1)
+    assert len(await events(database, "redemption.confirmed")) == 1
+
+
+async def test_what_is_undone_returns_from_wherever_it_stands(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN))
+    held = await bound(database, desk)
+    undone = await desk.undo("parkco", held.redemption_id, charge_id="chg_1", now_ms=LATE_MS)
+    assert (undone.state, undone.left_minor) == ("RELEASED", 0)
+    paid = await bound(database, desk, charge_id="chg_2")
+    await desk.grant("parkco", paid.redemption_id, charge_id="chg_2", now_ms=LATE_MS)
+    for _ in range(2):
+        undone = await desk.undo("parkco", paid.redemption_id, charge_id="chg_2", now_ms=LATE_MS)
+        assert (undone.state, undone.left_minor) == ("REVERSED", 0)
+    assert [event["amount_minor"] for event in await events(database, "redemption.reversed")] == [-1000]
+
+
+async def test_a_hold_that_is_over_or_bound_is_not_bound_again(database: Database) -> None:
+    desk = desk_with(database, contract(ONE_FEN))
+    held, taken = await hold(desk, 1001), await bound(database, desk)
+    async with database.transaction() as conn:
+        for redemption_id, now_ms in ((held.redemption_id, LATE_MS), (taken.redemption_id, NOW_MS)):
+            with pytest.raises(HoldExpired):
+                await desk.bind(conn, redemption_id, charge_id="chg_3", now_ms=now_ms)
