@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from gateway.partners.funding import seed_of
+
 
 class RedemptionState(StrEnum):
     """HELD → CONFIRMED → PART_REVERSED → REVERSED, or HELD → RELEASED | EXPIRED."""
@@ -124,7 +126,7 @@ class Redemption:
     @property
     def seed(self) -> str:
         """What decides who has the spare unit: the partner's key, and an id that was made after the key came."""
-        return f"{self.hold_key}|{self.redemption_id}"
+        return seed_of(self.hold_key, self.redemption_id)
 
     @property
     def left_minor(self) -> int:

@@ -8,11 +8,11 @@ import pytest
 
 from gateway.database import Database
 from gateway.discounts.conditions import OfferNotApplicable
-from gateway.discounts.desk import TermsNotLoaded
 from gateway.discounts.limits import CustomerUnknown, OfferExhausted, OrderHasOffer
 from gateway.discounts.model import Redemption
 from gateway.discounts.redemption import CurrencyDiffers, HoldExpired, RedemptionBound
 from gateway.partners.occasion import UnknownSite
+from gateway.partners.snapshot import TermsUnreadable
 from gateway.partners.store import know_customers
 from tests.desks import NOW_MS, ONE_FEN, confirm, contract, counters, desk_with, events, hold, release, reverse
 
@@ -86,7 +86,7 @@ async def test_a_redemption_stays_in_the_currency_of_its_hold(database: Database
 async def test_a_version_that_this_worker_has_not_read_yet_is_asked_for_again(database: Database) -> None:
     held = await hold(desk_with(database, contract(ONE_FEN), contract(ONE_FEN, version=2)), 1200)
     assert held.contract_version == 2
-    with pytest.raises(TermsNotLoaded):
+    with pytest.raises(TermsUnreadable):
         await confirm(desk_with(database, contract(ONE_FEN)), held)
 
 
