@@ -8,6 +8,7 @@ import yaml
 from openapi_spec_validator import validate
 
 from gateway.call import Operation, Protocol
+from gateway.portal.errors import error_entries
 from gateway.routes import OPERATIONS
 
 OPENAPI = Path(__file__).parents[2] / "openapi"
@@ -97,3 +98,39 @@ def test_every_operation_speaks_english_and_chinese() -> None:
     for spec in contracts().values():
         assert spec["summary"]
         assert spec["x-summary-zh"]
+
+
+def with_problems() -> dict[str, dict[str, Any]]:
+    """Operations that refuse with a problem document, and the statuses that do."""
+    found = {}
+    for (method, template), spec in contracts().items():
+        refs = {status: answer.get("$ref", "") for status, answer in spec["responses"].items()}
+        statuses = {status for status, ref in refs.items() if ref and not ref.endswith(("/Page", "/OAuthError"))}
+        if statuses:
+            found[f"{method} {template}"] = {"statuses": statuses, "codes": spec.get("x-problem-codes", {})}
+    return found
+
+
+def test_every_status_that_refuses_lists_its_codes() -> None:
+    assert len(with_problems()) > 40
+    for line, operation in with_problems().items():
+        assert operation["codes"].keys() == operation["statuses"], line
+        assert all(operation["codes"].values()), line
+
+
+def test_every_listed_code_is_a_refusal_of_the_program_with_that_status() -> None:
+    """A code that has gone, or has another status now, is taken out of the lists."""
+    known = {(entry.code, str(entry.status)) for entry in error_entries()}
+    listed = {
+        (code, status, line)
+        for line, operation in with_problems().items()
+        for status, codes in operation["codes"].items()
+        for code in codes
+    }
+    assert {(code, status, line) for code, status, line in listed if (code, status) not in known} == set()
+
+
+def test_no_code_is_listed_twice() -> None:
+    for line, operation in with_problems().items():
+        for status, codes in operation["codes"].items():
+            assert len(codes) == len(set(codes)), (line, status)
