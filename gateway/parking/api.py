@@ -200,9 +200,14 @@ class ParkingApi:
         return moment_ms(said, now_ms=call.now_ms, path="$.Data.OccurredAt", late_ms=late_days * _DAY_MS)
 
     def _left_ms(self, call: Call, session: Session, said: Moment | None) -> int:
-        """When the car left: as first told, however often and however late a debt is tried."""
+        """When the car left: as first told, however often and however late a debt is tried.
+
+        Unsaid it is now, by our clock: the one at the entry may run ahead of it, and nobody waits for that.
+        """
         if session.left_at_ms is not None:
             return session.left_at_ms
+        if said is None:
+            return max(call.now_ms, session.entered_at_ms)
         left_ms = self._told_ms(call, said)
         check_exit(session, left_ms)
         return left_ms

@@ -39,7 +39,7 @@ class Entry:
     parameters: tuple[Member, ...]
     request: tuple[Member, ...]
     request_type: str
-    responses: tuple[tuple[str, str], ...]
+    responses: tuple[tuple[str, str, tuple[str, ...]], ...]  # status, when, stable codes
     answer: tuple[Member, ...]
 
 
@@ -98,8 +98,9 @@ def _entry(
 ) -> Entry:
     body = _resolve(document, operation.get("requestBody", {})).get("content", {})
     media = next(iter(body), "")
-    responses = {code: _resolve(document, response) for code, response in operation["responses"].items()}
-    good = next((response for code, response in responses.items() if code.startswith(("2", "3"))), {})
+    responses = {status: _resolve(document, response) for status, response in operation["responses"].items()}
+    codes: Mapping[str, list[str]] = operation.get("x-problem-codes", {})
+    good = next((response for status, response in responses.items() if status.startswith(("2", "3"))), {})
     answer: Mapping[str, Any] = next(iter(good.get("content", {}).values()), {})
     return Entry(
         id=operation["operationId"],
@@ -113,7 +114,10 @@ def _entry(
         parameters=tuple(_parameter(_resolve(document, p)) for p in [*shared, *operation.get("parameters", [])]),
         request=tuple(_members(document, body[media].get("schema", {}), name="", depth=0)) if media else (),
         request_type=media,
-        responses=tuple((code, response.get("description", "")) for code, response in responses.items()),
+        responses=tuple(
+            (status, response.get("description", ""), tuple(codes.get(status, ())))
+            for status, response in responses.items()
+        ),
         answer=tuple(_members(document, answer.get("schema", {}), name="", depth=0)),
     )
 
@@ -145,7 +149,7 @@ def _members(document: Mapping[str, Any], schema: Mapping[str, Any], *, name: st
         dotted = f"{name}.{key}" if name else key
         found.append(
             Member(
-                dotted, _type(member), key in required, member.get("description", ""),
+                dotted, _type(member), key in required, raw.get("description") or member.get("description", ""),
                 str(member.get("example", "")), member.get("x-data-class", ""),
             )
         )  # fmt: skip

@@ -11,9 +11,10 @@ import pytest
 
 from gateway.call import Call, Grant
 from gateway.clock import MomentTooLate, now_ms, rfc3339
+from gateway.discounts.quote import QuoteDiffers
 from gateway.jsonio import decode
-from gateway.parking.api import ParkingApi
 from gateway.partners.snapshot import Snapshot
+from gateway.partners.store import know_customers
 from gateway.routes import OPERATIONS
 from tests.api.moment_calls import HOLD, ORDER, hold
 from tests.api.test_parking import PLATE, bound, done, hours_ago, parked, post
@@ -68,6 +69,32 @@ async def test_a_quote_sixteen_minutes_late_is_too_late_and_one_of_fourteen_is_g
     assert given.status_code == 201, given.text
 
 
+async def test_a_quote_is_kept_for_its_five_minutes_whatever_its_moment(world: World) -> None:
+    moment = now_ms()
+    asked = {**ORDER, "OfferId": "first-park", "CustomerToken": "idt_1_q", "Plate": PLATE,
+             "OccurredAt": rfc3339(moment - 14 * MINUTE_MS)}  # fmt: skip
+    async with world.house.database.transaction() as conn:
+        await know_customers(conn, [("parkco", "idt_1_q")], source="consent", now_ms=moment)
+    [quoted] = (await at(world, "QuoteRedemption", moment, data=asked))["Data"]["Quote"]
+    later, promised = moment + 4 * MINUTE_MS, {**asked, "Quote": quoted["Quote"]}
+    with pytest.raises(MomentTooLate):
+        await at(world, "HoldRedemption", later, data=asked)
+    with pytest.raises(QuoteDiffers):
+        await at(world, "HoldRedemption", later, data={**promised, "OccurredAt": rfc3339(moment - DAY_MS)})
+    kept = await at(world, "HoldRedemption", later, data=promised)
+    assert kept["Data"]["OccurredAt"] == asked["OccurredAt"]
+
+
+async def test_a_retry_of_a_hold_finds_it_however_late(world: World) -> None:
+    moment = now_ms()
+    asked = {**ORDER, "OfferId": "first-park", "CustomerToken": "idt_1_r", "Plate": PLATE, "OccurredAt": ago(MINUTE_MS)}
+    async with world.house.database.transaction() as conn:
+        await know_customers(conn, [("parkco", "idt_1_r")], source="consent", now_ms=moment)
+    first = await at(world, "HoldRedemption", moment, data=asked)
+    again = await at(world, "HoldRedemption", moment + DAY_MS, data=asked)
+    assert again["Data"]["RedemptionId"] == first["Data"]["RedemptionId"]
+
+
 async def test_a_clock_may_run_a_minute_ahead_and_no_more(world: World) -> None:
     assert (await held(world, ago(-50_000))).status_code == 201
     refused(await held(world, ago(-70_000)), 400, "moment_in_future")
@@ -119,6 +146,15 @@ async def test_a_stay_of_many_years_has_a_fee(world: World) -> None:
     assert (answer.status_code, answer.json()["code"]) == (403, "policy_amount"), answer.text
 
 
+async def test_a_car_leaves_at_once_though_the_clock_at_the_entry_runs_ahead(world: World) -> None:
+    await bound(world)
+    session = await done(entered(world, ago(-50_000)))
+    path = f"/sessions/{session['SessionId']}"
+    early = await post(world, f"{path}/charges", {"OccurredAt": ago(0)})
+    assert (early.status_code, early.json()["code"]) == (400, "left_before_entry")
+    assert (await done(post(world, f"{path}/charges", {})))["FeeAmount"]["Amount"] == "0.00"
+
+
 async def test_a_debt_is_tried_again_however_late(world: World) -> None:
     """The exit was told in time, once: the same body, days afterwards, is no new exit."""
     await bound(world, balance="0.00")
@@ -167,7 +203,7 @@ async def at(
         policy=known.policies["parkco"], grant=Grant("g", "c", frozenset(), "c", None), path=path, query={},
         headers={}, body=decode(raw, operation.body), raw_body=raw, idempotency_key=key, request_hash=raw[:32],
     )  # fmt: skip
-    room = world.house.rooms[ParkingApi]
+    room = world.house.rooms[operation.room]
     if picture is not None:
         room = replace(room, snapshot=picture)
     answer = await operation.endpoint(room, call)

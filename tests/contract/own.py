@@ -1,4 +1,4 @@
-"""Every answer of our own APIs against our own contracts: status, media type, body. Compiled once a process."""
+"""Every answer of our own APIs against our own contracts: status, media type, body, and a refusal's stable code."""
 
 import json
 import re
@@ -13,6 +13,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012 as _DIALECT
 
 OPENAPI = Path(__file__).parents[2] / "openapi"
+PROBLEM = "application/problem+json"
 _METHODS = ("get", "post", "put", "delete", "patch")
 OURS = ("/partner/v1/", "/admin/v1/", "/sandbox/v1/", "/oauth/", "/.well-known/", "/r/", "/healthz", "/readyz")
 
@@ -42,7 +43,18 @@ class Operation:
             return
         assert media in content, f"{name}: {media} is none of {list(content)}"
         if media.endswith("json"):
-            self._check(f"{status} {media}", content[media]["schema"], json.loads(response.content), name)
+            body = json.loads(response.content)
+            self._check(f"{status} {media}", content[media]["schema"], body, name)
+            if media == PROBLEM:
+                self._check_code(status, body["code"])
+
+    def _check_code(self, status: str, code: str) -> None:
+        listed = self.spec.get("x-problem-codes", {}).get(status, [])
+        place = f"openapi/{self._uri.rpartition(':')[2]}.yaml, {self.method.upper()} {self.template}"
+        assert code in listed, (
+            f"{self.spec['operationId']} refuses with {code}, and its contract does not say so: "
+            f'in {place}, x-problem-codes, add it to "{status}": {listed}'
+        )
 
     def _check(self, key: str, schema: dict[str, Any], body: Any, name: str) -> None:
         if key not in self._validators:

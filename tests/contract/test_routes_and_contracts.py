@@ -8,6 +8,8 @@ import yaml
 from openapi_spec_validator import validate
 
 from gateway.call import Operation, Protocol
+from gateway.portal.errors import error_entries
+from gateway.refusal import Refusal
 from gateway.routes import OPERATIONS
 
 OPENAPI = Path(__file__).parents[2] / "openapi"
@@ -97,3 +99,59 @@ def test_every_operation_speaks_english_and_chinese() -> None:
     for spec in contracts().values():
         assert spec["summary"]
         assert spec["x-summary-zh"]
+
+
+def with_problems() -> dict[str, dict[str, Any]]:
+    """Operations that refuse with a problem document, and the statuses that do."""
+    found = {}
+    for (method, template), spec in contracts().items():
+        refs = {status: answer.get("$ref", "") for status, answer in spec["responses"].items()}
+        statuses = {status for status, ref in refs.items() if ref and not ref.endswith(("/Page", "/OAuthError"))}
+        if statuses:
+            found[f"{method} {template}"] = {"statuses": statuses, "codes": spec.get("x-problem-codes", {})}
+    return found
+
+
+def test_every_status_that_refuses_lists_its_codes() -> None:
+    assert len(with_problems()) > 40
+    for line, operation in with_problems().items():
+        assert operation["codes"].keys() == operation["statuses"], line
+        assert all(operation["codes"].values()), line
+
+
+def test_every_listed_code_is_a_refusal_of_the_program_with_that_status() -> None:
+    """A code that has gone, or has another status now, is taken out of the lists."""
+    known = {(entry.code, str(entry.status)) for entry in error_entries()}
+    listed = {
+        (code, status, line)
+        for line, operation in with_problems().items()
+        for status, codes in operation["codes"].items()
+        for code in codes
+    }
+    assert {(code, status, line) for code, status, line in listed if (code, status) not in known} == set()
+
+
+def test_no_code_is_listed_twice() -> None:
+    for line, operation in with_problems().items():
+        for status, codes in operation["codes"].items():
+            assert len(codes) == len(set(codes)), (line, status)
+
+
+# Rooms whose refusals are told in other words: Open Banking's codes, RFC 6749's errors, pages.
+OTHER_MANNERS = (
+    "gateway.accounts.api", "gateway.accounts.permissions", "gateway.payments.", "gateway.oauth.", "gateway.problem",
+    "gateway.metrics", "gateway.admission.message_signature",
+)  # fmt: skip
+PAGES_ONLY = {"link_forged", "link_expired"}  # where a customer follows a partner's link
+
+
+def test_every_refusal_of_our_own_apis_is_in_a_contract() -> None:
+    listed = {code for row in with_problems().values() for codes in row["codes"].values() for code in codes}
+    ours = [kind for kind in subclasses(Refusal) if kind.__module__.startswith("gateway.") and kind is not Refusal]
+    told = [kind for kind in ours if not kind.__module__.startswith(OTHER_MANNERS) and kind.code not in PAGES_ONLY]
+    unlisted = {f"{kind.code} ({kind.status}, {kind.__module__})" for kind in told if kind.code not in listed}
+    assert not unlisted, "list each under its status in x-problem-codes of the operations that can refuse so"
+
+
+def subclasses(kind: type[Refusal]) -> list[type[Refusal]]:
+    return [kind, *(deeper for child in kind.__subclasses__() for deeper in subclasses(child))]
