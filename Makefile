@@ -1,6 +1,6 @@
 # Parasol. `make run` and `make test` are all that a newcomer needs; `make` alone lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock clean venv
+.PHONY: help run test test-long check bench lock clean venv
 
 PORT ?= 8080
 WORKERS ?= 2
@@ -15,13 +15,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 run: venv  ## one partner's whole journey, then stay up (ONCE=1 ends with the journey's status; PORT=8080 WORKERS=2)
 	@$(BIN)/parasol run $(if $(filter-out 0,$(ONCE)),--once) --port $(PORT) --workers $(WORKERS)
 
 test: check  ## format, lint, types, import contracts, all tests
 	@$(BIN)/pytest
+
+test-long: check  ## long histories and drills, which `make test` leaves out; some minutes
+	@$(BIN)/pytest -m long
 
 check: venv  ## the same without the tests: seconds, before every commit
 	@$(BIN)/ruff format --check --quiet . || { echo "Run \`$(BIN)/ruff format .\`"; exit 1; }
