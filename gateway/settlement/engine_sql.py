@@ -256,7 +256,7 @@ ACCRUE = (
     "CREATE OR REPLACE TEMP TABLE moved AS SELECT key, max(after) AS minor FROM asked GROUP BY key",
     "UPDATE accrued SET minor = m.minor, touched = true FROM moved m WHERE m.key = accrued.key",
     """INSERT INTO accrued SELECT m.key, 0, m.minor, true FROM moved m
-       WHERE NOT EXISTS (SELECT FROM accrued a WHERE a.key = m.key)""",
+       WHERE NOT EXISTS (SELECT 1 FROM accrued a WHERE a.key = m.key)""",
 )
 SUMS = """SELECT coalesce(sum(minor) FILTER (minor > 0), 0)::HUGEINT, coalesce(-sum(minor) FILTER (minor < 0), 0)::HUGEINT
     FROM (SELECT paid AS minor FROM redemptions UNION ALL SELECT -funding FROM redemptions
