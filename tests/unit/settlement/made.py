@@ -82,8 +82,9 @@ class Record:
             "idempotency_key": None, "occurred_at_ms": occurred_ms, "partner": PARTNER,
             "recorded_at_ms": self.recorded_ms, "subject_token": None, "type": kind, "v": 2,
         } | more  # fmt: skip
+        made = json.loads(canonical(made))  # nothing in it is another event's
         self.events.append(made)
-        return made
+        return made  # type: ignore[no-any-return]
 
     def effective(self, terms: Json, **more: Any) -> Json:
         start, end = reference.term(terms)
@@ -193,6 +194,12 @@ def sealed(folder: Path, day: date, leaves: Sequence[bytes], *, others: int = 1,
     for number, leaf in enumerate(leaves):
         pairs.append((PARTNER, leaf))
         pairs += [(f"other-{n}", b'{"x":%d}' % n) for n in range(others) if number % 3 == 0]
+    return sealed_pairs(folder, day, pairs, previous=previous)
+
+
+def sealed_pairs(
+    folder: Path, day: date, pairs: Sequence[tuple[str | None, bytes]], *, previous: bytes = FIRST
+) -> SettledDay:
     sealer = DaySealer()
     sealer.add(pairs)
     file = folder / f"{day.isoformat()}.parquet"
@@ -225,14 +232,14 @@ def detached(payload: bytes) -> str:
 def statement(
     folder: Path, events: Sequence[Json], contracts: Sequence[Contract], *, opening: Opening | None = None,
     accrued: dict[str, int] | None = None, number: int = 1, previous: Json | None = None, currency: str = "CNY",
-    days: Sequence[SettledDay] | None = None, signature: str | None = None, **more: Any,
+    days: Sequence[SettledDay] | None = None, partner: str = PARTNER, signature: str | None = None, **more: Any,
 ) -> Written:  # fmt: skip
     """Sealed, settled and written."""
     days = sealed_days(folder, events) if days is None else days
     first, last = (days[0].sealed.day, days[-1].sealed.day) if days else (FIRST_DAY, FIRST_DAY)
     header = {
         "bank": BANK, "currency": currency, "from_day": first.isoformat(), "issuer": "http://bank.test",
-        "number": number, "partner": PARTNER, "previous": previous, "statement_id": f"stm_{number}",
+        "number": number, "partner": partner, "previous": previous, "statement_id": f"stm_{number}",
         "to_day": last.isoformat(),
     }  # fmt: skip
     return calculate(
