@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gateway.partners.contract import Contract
 from gateway.settlement import engine_sql as sql

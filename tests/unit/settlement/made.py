@@ -14,7 +14,6 @@ from gateway.partners.contract import Contract, document
 from gateway.partners.contract_rules import from_document
 from gateway.settlement.calculation import Opening, SettledDay, Written, calculate
 from gateway.settlement.facts import FactsWriter
-from gateway.settlement.model import SealedDay
 from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer
 from gateway.settlement.statement import STATEMENT_TYPE
 from tests.unit.settlement import reference

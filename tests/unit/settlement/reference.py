@@ -1,4 +1,4 @@
-"""docs/settlement-rules.md §4–§10 as a plain fold over events, one by one: slow, obvious, and nothing of the engine's."""
+"""docs/settlement-rules.md §4–§10 as a plain fold, event by event: slow, obvious, and nothing of the engine's."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -112,8 +112,8 @@ def test_places_that_have_many_bits_in_common_are_told_apart() -> None:
     """Chains of nodes with one child, which hashes of keys have only by chance."""
     near = [int(f"1011{'0' * 20}{tail}{'0' * (232 - len(tail))}", 2).to_bytes(32) for tail in ("0011", "0100", "0101")]
     for touched in ({near[0]}, {near[1]}, {near[0], near[2]}, {near[0], near[1], near[2]}):
-        old = {place: 5 for place in near}
-        new = {place: 7 for place in touched}
+        old = dict.fromkeys(near, 5)
+        new = dict.fromkeys(touched, 7)
         tree = grow([Entry(place, 5, new.get(place, 5), place in touched) for place in near])
         tokens = iter(tree.proof)
         before, after = walk(tokens, {bits(place): (5, 7) for place in touched})

@@ -25,6 +25,7 @@ STEPS = st.one_of(
     st.tuples(st.just("day"), st.just(0), st.just(0), st.integers(1, 2)),
 )  # fmt: skip
 HISTORY = st.lists(STEPS, max_size=24)
+THREE = [{"party": party, "bps": bps} for party, bps in (("bank", 3334), ("partner", 3333), ("network", 3333))]
 quick = settings(max_examples=25, deadline=None)
 
 
@@ -235,16 +236,26 @@ def test_a_period_without_events_has_a_statement(tmp_path: Path) -> None:
     assert json.loads(written.file.read_bytes())["parts"] == []
 
 
-def test_one_fen_prices_cost_each_party_its_share_on_average() -> None:
-    """Largest remainder gave the partner 0.4 fen too much each time: its rounding is not random where prices are not."""
-    fund = made.SIXTY_FORTY
-    for amount in (1, 1998, 99, 3):
-        legs = [reference.split(amount, fund, seed=f"k{n}|rdm_{n}", left={})["partner"] for n in range(4000)]
-        exact = amount * 4000
-        drift = sum(leg * 10_000 - exact for leg in legs)
-        rest = exact % 10_000
-        variance = 4000 * rest * (10_000 - rest)  # of the sum, in squares of 1/10000 of a unit
-        assert drift * drift <= 25 * variance, (amount, drift)
+def test_one_fen_discounts_cost_each_party_its_share_on_average(tmp_path: Path) -> None:
+    """Largest remainder gave the bank each of them: 0.4 fen too little for the partner, time after time."""
+    record = made.started()
+    for _ in range(2000):
+        record.redeem("fen", 2)
+    lines = made.lines_of(made.statement(tmp_path, record.events, record.terms))
+    funded = [-line["amount_minor"] for line in lines if line["kind"] == "discount_funding"]
+    assert set(funded) == {0, 1}
+    drift = sum(funded) * 10_000 - 2000 * 4000
+    assert drift**2 <= 25 * 2000 * 4000 * 6000, "within five times the spread that chance gives"
+    assert (2000 * 4000) ** 2 > 25 * 2000 * 4000 * 6000, "what largest remainder drifted is far outside"
+
+
+def test_amounts_that_are_not_random_are_split_without_bias() -> None:
+    for amount in (1, 2, 3, 99, 1998, 1999):
+        legs = [reference.split(amount, THREE, seed=f"k{n}|rdm_{n}", left={}) for n in range(4000)]
+        for share in THREE:
+            drift = sum(leg[share["party"]] for leg in legs) * 10_000 - 4000 * amount * share["bps"]
+            rest = amount * share["bps"] % 10_000
+            assert drift**2 <= 25 * 4000 * rest * (10_000 - rest), (amount, share["party"])
 
 
 @given(st.integers(1, 10**15), st.integers(0, 10_000), st.text(max_size=20))

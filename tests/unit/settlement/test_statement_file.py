@@ -1,4 +1,4 @@
-"""The download of §12: one JSON or an archive, in parts, the same bytes again; and that nothing large is held at once."""
+"""The download of §12: one JSON or an archive, in parts, the same bytes again, handed over in steps."""
 
 import io
 import json
