@@ -1,4 +1,4 @@
-"""The accrued tree (docs/settlement-rules.md §11): roots before and after, and the proof that leads from one to the other.
+"""The accrued tree (docs/settlement-rules.md §11): roots before and after, and the proof from the one to the other.
 
 One pass over the entries in the order of their hashes, with a stack as deep as the tree; what is kept are the tokens.
 """

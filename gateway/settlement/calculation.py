@@ -252,7 +252,7 @@ def _partner_leaves(file: Path, partner: str, *, first: int, until: int) -> Iter
 
 def _joined(texts: pa.Array) -> bytes:
     """With commas between, without an object for each."""
-    whole = pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts.cast(pa.large_binary()))
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts.cast(pa.binary()))
     return pc.binary_join(whole, b",")[0].as_py()  # type: ignore[no-any-return]
 
 

@@ -220,7 +220,7 @@ GOALS_KNOWN = f"""CREATE OR REPLACE TEMP TABLE goals_known AS
              WHEN c.kind IS NULL THEN NULL
              WHEN f.amount_minor < 0 THEN 'a goal has no negative amount'
              WHEN f.anchor_at_ms IS NULL THEN 'it does not say when its customer was brought'
-             WHEN c.cap_minor IS NOT NULL AND f.subject_token IS NULL THEN 'it names no customer, and there is a cap for each'
+             WHEN c.cap_minor IS NOT NULL AND f.subject_token IS NULL THEN 'it names no customer, and each has a cap'
         END AS fault
     FROM facts f {_IN_FORCE} {_CLOCK}
     LEFT JOIN commissions c ON c.contract = f.contract AND c.version = f.contract_version AND c.goal = f.goal
@@ -230,7 +230,8 @@ GOALS_KNOWN = f"""CREATE OR REPLACE TEMP TABLE goals_known AS
 ASKED = """CREATE OR REPLACE TEMP TABLE asked AS
     SELECT seq, key, share, cap_minor, old,
         greatest(old, least(old + run, cap_minor))::BIGINT AS after,
-        (greatest(old, least(old + run, cap_minor)) - greatest(old, least(old + run - share, cap_minor)))::BIGINT AS worth
+        (greatest(old, least(old + run, cap_minor))
+            - greatest(old, least(old + run - share, cap_minor)))::BIGINT AS worth
     FROM (SELECT g.*, coalesce(a.minor, 0) AS old, sum(share) OVER (PARTITION BY g.key ORDER BY seq
                 ROWS UNBOUNDED PRECEDING) AS run
           FROM (SELECT seq, share, cap_minor, contract || ' ' || goal || ' ' || subject_token AS key
@@ -256,9 +257,10 @@ ACCRUE = (
     "CREATE OR REPLACE TEMP TABLE moved AS SELECT key, max(after) AS minor FROM asked GROUP BY key",
     "UPDATE accrued SET minor = m.minor, touched = true FROM moved m WHERE m.key = accrued.key",
     """INSERT INTO accrued SELECT m.key, 0, m.minor, true FROM moved m
-       WHERE NOT EXISTS (SELECT FROM accrued a WHERE a.key = m.key)""",
+       WHERE NOT EXISTS (SELECT 1 FROM accrued a WHERE a.key = m.key)""",
 )
-SUMS = """SELECT coalesce(sum(minor) FILTER (minor > 0), 0)::HUGEINT, coalesce(-sum(minor) FILTER (minor < 0), 0)::HUGEINT
+SUMS = """SELECT coalesce(sum(minor) FILTER (minor > 0), 0)::HUGEINT,
+        coalesce(-sum(minor) FILTER (minor < 0), 0)::HUGEINT
     FROM (SELECT paid AS minor FROM redemptions UNION ALL SELECT -funding FROM redemptions
           UNION ALL SELECT amount FROM goals)"""
 # Sorted before the texts are made: what is sorted stays small.

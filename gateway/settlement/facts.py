@@ -27,7 +27,8 @@ GROUP_ROWS = 32_768  # rows of a partner written at once: four parts of a statem
 _HELD_ROWS = 65_536  # rows waiting for their group, of all partners together: what the writer's memory is bounded by
 _HELD_BYTES = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
-_DUCKDB = {"threads": "1", "memory_limit": "256MB"}  # the other core hashes leaves meanwhile
+# The other core hashes leaves meanwhile.
+_DUCKDB: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "256MB"}
 
 _TEXT, _LONG = "VARCHAR", "BIGINT"
 _TOP = {
@@ -37,8 +38,8 @@ _TOP = {
 }  # fmt: skip
 _READ_ONCE = {"partner": _TEXT, "v": "INTEGER"}  # compared with what they must be, and not kept
 _DATA = {
-    "redemption_id": _TEXT, "discount": _TEXT, "original_event_id": _TEXT, "goal": _TEXT, "seed": _TEXT, "site": _TEXT, "mcc": _TEXT,
-    "sha256": _TEXT, "order_minor": _LONG, "discount_minor": _LONG, "payable_minor": _LONG,
+    "redemption_id": _TEXT, "discount": _TEXT, "original_event_id": _TEXT, "goal": _TEXT, "seed": _TEXT,
+    "site": _TEXT, "mcc": _TEXT, "sha256": _TEXT, "order_minor": _LONG, "discount_minor": _LONG, "payable_minor": _LONG,
     "original_discount_minor": _LONG, "reversed_before_minor": _LONG, "reversed_minor": _LONG, "anchor_at_ms": _LONG,
     "start_ms": _LONG, "end_ms": _LONG,
 }  # fmt: skip

@@ -16,7 +16,7 @@ HEAD_FORMAT = "parasol-day-2"
 
 
 class DaySealer:
-    """Takes (partner, leaf) pairs in the order of recording, batch by batch; holds a few hashes a partner, no leaves."""
+    """Takes (partner, leaf) pairs in the order of recording, in batches; holds a few hashes a partner, no leaves."""
 
     def __init__(self) -> None:
         self._trees: dict[str, GrowingTree] = {}

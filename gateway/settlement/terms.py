@@ -105,7 +105,7 @@ def step_table(contracts: Sequence[Contract]) -> pa.Table:
 
 
 def clock_table(zones: Iterable[str], days: Sequence[int]) -> pa.Table:
-    """How far local clocks are from UTC on these days (since 1970, UTC), so that the engine needs no time-zone tables."""
+    """How far local clocks are from UTC on these days (since 1970), so that the engine needs no time-zone tables."""
     rows = [
         (zone, day, start, end, offset)
         for zone in sorted(set(zones))
