@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from gateway.clock import local_day, now_ms
-from gateway.events.outbox import BANK_ZONE
+from gateway.events.outbox import BANK_ZONE, Event, append
 from tests.conftest import World
 
 ORDER = {"OfferId": "first-park", "OrderAmount": {"Amount": "30.00", "Currency": "CNY"}, "SiteId": "lot-1"}
@@ -108,3 +108,29 @@ async def change_as_superuser(world: World, table: str, statement: str, *values:
     async with world.house.database.transaction() as conn:
         await conn.execute("SET LOCAL session_replication_role = replica")
         await conn.execute(statement.format(table=table), *values)
+
+
+async def reach_goals(world: World, count: int) -> int:
+    """Activated cards of customers that parkco brought, as attribution records them; minor units they are worth."""
+    contract = world.house.foundation.snapshots.current.contracts["parkco"][-1]
+    moment = now_ms()
+    events = [
+        Event(
+            "goal.reached", moment, {"goal": "CARD_ACTIVATED", "claim_id": f"clm_{n}", "anchor_at_ms": moment},
+            partner="parkco", contract=contract.contract_id, contract_version=contract.version, currency="CNY",
+            subject_token=f"idt_1_{n}",
+        )
+        for n in range(count)
+    ]  # fmt: skip
+    async with world.house.database.transaction() as conn:
+        await append(conn, events, now_ms=moment)
+    return sum(3_000 if rank < 500 else 4_000 if rank < 2_000 else 5_000 for rank in range(count))
+
+
+async def commissions_booked(world: World) -> int:
+    """What the book says the bank owes parkco for goals."""
+    rows = await world.sql(
+        """SELECT coalesce(sum(amount_minor), 0)::bigint FROM ledger_posting
+           WHERE account = 'commission_expense:bank:CNY'"""
+    )
+    return int(rows[0][0])
