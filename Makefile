@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 18
 
 run: venv  ## one partner's whole journey, then stay up (ONCE=1 ends with the journey's status; PORT=8080 WORKERS=2)
 	@$(BIN)/parasol run $(if $(filter-out 0,$(ONCE)),--once) --port $(PORT) --workers $(WORKERS)

@@ -9,7 +9,7 @@ REQUEST_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.
 # our own work on a request: the promise is 0.25 ms at the median and 1.5 ms at the 99th percentile
 OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005, 0.01, 0.025, 0.1)
 # from a loop that is free to one that a blocking call has stopped
-LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CHORE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 JOB_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 240.0, 1800.0)
 SERIES_LIMIT = 4_000  # label sets a metric and worker: 500 partners x 8 outcomes; beyond it a label is not a closed set

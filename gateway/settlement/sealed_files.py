@@ -79,7 +79,8 @@ class SealedFiles:
         async with self.database.connection() as conn:
             known = await days.sealed_file(conn, day)
         path = self.place(day)
-        if known is None or known.writer_version != WRITER_VERSION or not await asyncio.to_thread(_is, path, known):
+        usable = known is not None and known.writer_version == WRITER_VERSION
+        if known is None or not usable or not await asyncio.to_thread(is_as_known, path, known):
             await self._rebuild(day, now_ms=now_ms)
         return path
 
@@ -141,7 +142,7 @@ def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> li
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def _is(path: Path, known: SealedFile) -> bool:
+def is_as_known(path: Path, known: SealedFile) -> bool:
     """Any row added, removed or changed changes the hash. Off the event loop."""
     try:
         return file_sha256(path) == known.sha256

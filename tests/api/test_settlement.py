@@ -2,74 +2,14 @@
 
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import pytest
 
-from gateway.clock import local_day, now_ms
-from gateway.events.outbox import BANK_ZONE
 from gateway.settlement.verify import verify_files
+from tests.api.settling import approve, calculate, close, issue, later, redeem, today
+from tests.api.settling import issued as settled
 from tests.conftest import World
-
-ORDER = {"OfferId": "first-park", "OrderAmount": {"Amount": "30.00", "Currency": "CNY"}, "SiteId": "lot-1"}
-
-
-def today() -> str:
-    return local_day(now_ms(), BANK_ZONE).isoformat()
-
-
-async def redeem(world: World, token: str) -> str:
-    """One confirmed redemption of parkco."""
-    client = world.client("parkco")
-    order = {
-        **ORDER,
-        "OrderReference": f"order of {token}",
-        "CustomerToken": token,
-        "Plate": f"沪A{sum(token.encode()):05d}",
-    }
-    held = await client.call("POST", "/partner/v1/redemptions", body={"Data": order})
-    assert held.status_code == 201, held.text
-    redemption_id = str(held.json()["Data"]["RedemptionId"])
-    done = await client.call("POST", f"/partner/v1/redemptions/{redemption_id}/confirmation", body={"Data": {}})
-    assert done.status_code == 201, done.text
-    return redemption_id
-
-
-async def close(world: World, day: str) -> dict[str, Any]:
-    asked = await world.ops("ops-maker", "POST", f"/admin/v1/days/{day}/closure")
-    assert asked.status_code == 202, asked.text
-    await world.do_chores()
-    return dict((await world.ops("ops-maker", "GET", f"/admin/v1/days/{day}")).json()["Data"])
-
-
-async def calculate(world: World, day: str, partner: str = "parkco") -> dict[str, Any]:
-    asked = await world.ops("ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": partner, "ToDay": day})
-    assert asked.status_code == 202, asked.text
-    await world.do_chores()
-    path = f"/admin/v1/statements/{asked.json()['Data']['StatementId']}"
-    return dict((await world.ops("ops-maker", "GET", path)).json()["Data"])
-
-
-async def approve(world: World, statement: dict[str, Any], operator: str, role: str, **changed: str) -> Any:
-    return await world.ops(
-        operator, "POST", f"/admin/v1/statements/{statement['StatementId']}/approvals",
-        json={"Role": role, "Sha256": statement["Sha256"], **changed},
-    )  # fmt: skip
-
-
-async def issue(world: World, statement: dict[str, Any]) -> Any:
-    return await world.ops("ops-checker", "POST", f"/admin/v1/statements/{statement['StatementId']}/issue")
-
-
-async def settled(world: World, day: str) -> dict[str, Any]:
-    """A day closed, and parkco's statement issued."""
-    await close(world, day)
-    statement = await calculate(world, day)
-    assert (await approve(world, statement, "ops-maker", "maker")).status_code == 200
-    assert (await approve(world, statement, "ops-checker", "checker")).status_code == 200
-    assert (await issue(world, statement)).status_code == 200
-    return statement
 
 
 async def test_a_statement_goes_from_a_closed_day_to_the_partner_who_verifies_it(world: World, tmp_path: Path) -> None:
@@ -116,8 +56,7 @@ async def test_closing_twice_is_closing_once(world: World) -> None:
 
 
 async def test_a_day_that_has_not_come_is_not_closed(world: World) -> None:
-    later = (date.fromisoformat(today()) + timedelta(days=1)).isoformat()
-    answer = await world.ops("ops-maker", "POST", f"/admin/v1/days/{later}/closure")
+    answer = await world.ops("ops-maker", "POST", f"/admin/v1/days/{later(today())}/closure")
     assert (answer.status_code, answer.json()["code"]) == (409, "day_not_over")
 
 
