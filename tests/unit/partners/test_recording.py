@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from gateway.database import Database
+from gateway.clock import CLOCK_SKEW_MS
 from gateway.document import DocumentInvalid
 from gateway.events.outbox import close_to_writers
 from gateway.jsonio import canonical, decode
@@ -17,7 +18,7 @@ from gateway.partners.apply import apply, plan
 from gateway.partners.contract import document, term_ms
 from gateway.partners.contract_rules import from_document
 from gateway.partners.plan_table import render
-from gateway.partners.recording import START_MARGIN_MS, earliest_start
+from gateway.partners.recording import APPLY_LIMIT_S, PICTURE_LIMIT_S, SKEW_MS, START_MARGIN_MS, earliest_start
 from tests.unit.partners.test_apply import CONTRACT, NOW, later_version
 
 TODAY = date(2025, 10, 9)  # NOW in Shanghai, 16:53
@@ -233,3 +234,9 @@ async def test_the_database_takes_no_contract_without_its_term(
                    SELECT kind, id, 2, partner_id, body, sha256, applied_at_ms, applied_by
                    FROM document WHERE kind = 'contract'"""
             )
+
+
+def test_the_margin_covers_how_far_a_fact_may_be_ahead_of_our_clock() -> None:
+    """Who lets facts be further ahead makes the margin longer."""
+    assert CLOCK_SKEW_MS <= SKEW_MS
+    assert START_MARGIN_MS > SKEW_MS + 1000 * (PICTURE_LIMIT_S + APPLY_LIMIT_S)
