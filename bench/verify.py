@@ -49,8 +49,8 @@ VERSION = read_contracts([CONTRACT])[0]
 
 @dataclass
 class Maker:
-    """Facts of one partner in a fixed mix: 60 % redemptions (a quarter of them capped), 5 % reversals, 15 % activations,
-    20 % purchases."""
+    """Facts of one partner in a fixed mix: 60 % redemptions (a quarter of them capped), 5 % reversals, 15 % card
+    activations, 20 % purchases under a customer's cap."""
 
     rank: int = 0
     funded: int = 0
@@ -90,7 +90,7 @@ class Maker:
                     "term": term,
                     "event_id": f"evt_{number:026}",
                 }
-            )  # fmt: skip
+            )
         )
 
     def _effective(self, day: str) -> bytes:
@@ -215,7 +215,7 @@ def make_archive(path: Path, events: int) -> dict[str, Any]:
                 "kind": "accrued",
                 "proof": tokens if at == 0 else [],
             }
-        )  # fmt: skip
+        )
         for at in range(0, len(accrued), 50_000)
     ]
     heads = [

@@ -53,6 +53,7 @@ from gateway.routes import OPERATIONS
 from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
 from gateway.settlement.closing import Backroom
+from gateway.settlement.keys_api import StatementKeysApi
 from gateway.settlement.ops_api import SettlementOps
 
 CURRENCY = "CNY"  # of the sandbox's accounts
@@ -195,6 +196,7 @@ def settlement(base: Foundation) -> Wing:
     backroom = Backroom(base.database, base.keyring, base.snapshots, base.settings.home_path, base.issuer, BANK)
     rooms = (
         SettlementApi(base.database, base.issuer),
+        StatementKeysApi(base.keyring),
         SettlementOps(base.database, base.snapshots, base.settings.sandbox),
     )
     chores = (

@@ -188,7 +188,7 @@ def _refuse_envelope(event: Event, *, partner: str, day: str) -> None:
         raise Refused(f"its version v is {shown(event.v)}, this program reads {EVENT_FORMAT}")
     if event.partner != partner:
         raise Refused(f"its partner is {shown(event.partner)}, expected {shown(partner)}")
-    raise Refused(f"its business_day is {shown(event.business_day)}, expected {day}")
+    raise Refused(f"its business_day is {shown(event.business_day)}, expected {shown(day)}")
 
 
 _RULES: dict[str, Callable[..., None]] = {

@@ -148,9 +148,15 @@ class Statement:
     accrued: dict[str, int]
     heads: list[Json]
 
+    _signature: tuple[bytes, str] = (b"", "")  # no two of ES256 are the same: one for one content
+
     def signed(self) -> Json:
-        body = {name: value for name, value in self.manifest.items() if name != "signature"}
-        return body | {"signature": self.manifest.get("signature", self.signatory.detached(canonical(body)))}
+        if "signature" in self.manifest:
+            return self.manifest
+        body = canonical(self.manifest)
+        if self._signature[0] != body:
+            self._signature = (body, self.signatory.detached(body))
+        return self.manifest | {"signature": self._signature[1]}
 
     def small(self) -> bytes:
         return b'{"manifest":' + canonical(self.signed()) + b',"parts":[' + b",".join(self.parts) + b"]}\n"

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.settlement import drafts
 from tests.unit.settlement.cases import DAY, PINNED, Lies, busy, check, faults, put, simple
 from tests.unit.settlement.drafts import Json, confirmed
-from tests.unit.settlement.statements import Statement, opening, statement
+from tests.unit.settlement.statements import opening, statement
 
 ROOT = "0" * 64
 DOCUMENT_LIES: Lies = {
@@ -120,7 +120,7 @@ def test_parts_of_another_size_are_refused(tmp_path: Path, large: list[Json]) ->
 
 
 def test_an_event_far_away_is_there_twice(tmp_path: Path, large: list[Json]) -> None:
-    again = large[:-1] + [large[5] | {"recorded_at_ms": drafts.NOON}]
+    again = [*large[:-1], large[5] | {"recorded_at_ms": drafts.NOON}]
     assert "event evt_0005 (number 8200): its event_id is there twice" in faults(statement({DAY: again}), tmp_path)
 
 
