@@ -49,8 +49,8 @@ VERSION = read_contracts([CONTRACT])[0]
 
 @dataclass
 class Maker:
-    """Facts of one partner in a fixed mix: 60 % redemptions (a quarter of them capped), 5 % reversals, 15 % activations,
-    20 % purchases."""
+    """Facts of one partner in a fixed mix: 60 % redemptions (a quarter of them capped), 5 % reversals, 15 % card
+    activations, 20 % purchases under a customer's cap."""
 
     rank: int = 0
     funded: int = 0
@@ -81,8 +81,16 @@ class Maker:
     def _line(self, number: int, kind: str, *, term: str, amount: int) -> None:
         self.sums[amount < 0] += abs(amount)
         self.lines.append(
-            canonical({"amount_minor": amount, "contract": "p-2026", "contract_version": 1, "kind": kind, "term": term,
-                       "event_id": f"evt_{number:026}"})  # fmt: skip
+            canonical(
+                {
+                    "amount_minor": amount,
+                    "contract": "p-2026",
+                    "contract_version": 1,
+                    "kind": kind,
+                    "term": term,
+                    "event_id": f"evt_{number:026}",
+                }
+            )
         )
 
     def _effective(self, day: str) -> bytes:
@@ -201,11 +209,18 @@ def make_archive(path: Path, events: int) -> dict[str, Any]:
     tokens: list[str] = []
     root = accrued_tree(accrued, 0, tokens).hex()
     first = [
-        canonical({"entries": [{"before": 0, "key": k} for _, k, _ in accrued[at : at + 50_000]], "kind": "accrued",
-                   "proof": tokens if at == 0 else []})  # fmt: skip
+        canonical(
+            {
+                "entries": [{"before": 0, "key": k} for _, k, _ in accrued[at : at + 50_000]],
+                "kind": "accrued",
+                "proof": tokens if at == 0 else [],
+            }
+        )
         for at in range(0, len(accrued), 50_000)
     ]
-    heads = [_entry("accrued", raw, count=min(50_000, len(accrued) - i * 50_000), lines=0) for i, raw in enumerate(first)]
+    heads = [
+        _entry("accrued", raw, count=min(50_000, len(accrued) - i * 50_000), lines=0) for i, raw in enumerate(first)
+    ]
     manifest, jwk = _manifest(maker, days, parts=heads + parts, root=root, key=key)
     with path.open("wb") as archive, pieces.open("rb") as file:
         _member(archive, "manifest.json", manifest)

@@ -132,7 +132,7 @@ def demo(
     add_help_option=False,
 )
 def verify(context: typer.Context) -> None:
-    """Recompute statements offline, every cent and every proof: FILE… [--jwks FILE]."""
+    """Recompute statements offline, every cent and every proof: FILE… --jwks KEYS --partner ID."""
     from gateway.settlement.verify import main as verify_main
 
     raise typer.Exit(verify_main(context.args))
@@ -208,6 +208,17 @@ def apply(folder: Folder = Path(), home: Home = HOME) -> None:
         home, lambda database: apply(database, folder, POLICY_OPERATIONS, actor=ACTOR, now_ms=now_ms())
     )
     Console().print(render(done))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def rotate_statement_key(home: Home = HOME) -> None:
+    """Sign days and statements with the next key; the one of before stays published, and its statements stay true."""
+    from gateway.provision import rotate_statement_key
+
+    settings = msgspec.structs.replace(read_settings(), home=str(home.absolute()))
+    kid = _with_database(home, lambda database: rotate_statement_key(database, settings, actor=ACTOR))
+    typer.echo(f"Key {kid} signs statements from now on; see /.well-known/statement-keys.")
 
 
 @app.command(rich_help_panel=CHECK)

@@ -1,6 +1,7 @@
 """The bank's keys: signing keys that rest sealed in the database, and the key-encryption key that never does.
 
 A key lives `next` (published before it signs) → `signing` → `published` (until its last token expired) → `retired`.
+Those of statements have a set of their own, stay published for good and say in themselves what they are for.
 The key-encryption key comes from PARASOL_HOME/kek (0600, made by the sandbox) or a mounted secret of that name.
 """
 
@@ -25,6 +26,10 @@ from gateway.database.changes import Change, announce
 KEK_BYTES = 32
 _NONCE_BYTES = 12
 PURPOSES = {"token": "ES256", "statement": "ES256", "message": "PS256", "link": "ES256"}
+STATEMENT = "statement"
+_PURPOSE_OF_TYPE = {  # what a JWS says it is, only a key for that may sign
+    "at+jwt": "token", "parasol-day-head": STATEMENT, "parasol-statement": STATEMENT, "parasol-link": "link",
+}  # fmt: skip
 
 
 class KeyEncryptionKeyMissing(Exception):
@@ -45,6 +50,8 @@ class SigningKey:
     state: str
     key: Key
     public_jwk: Mapping[str, Any]
+    created_at_ms: int
+    retired_at_ms: int | None
 
     def __repr__(self) -> str:
         return f"SigningKey({self.kid}, {self.purpose}, {self.state})"
@@ -83,6 +90,7 @@ class Keyring:
 
     def sign(self, purpose: str, payload: bytes, *, header: Mapping[str, Any]) -> str:
         """A compact JWS by the purpose's signing key; `alg` and `kid` are added to the header."""
+        assert _PURPOSE_OF_TYPE.get(header.get("typ", ""), purpose) == purpose, "a key signs what it is for"
         key = self._signing[purpose]
         return jws.serialize_compact(
             {"alg": key.alg, "kid": key.kid, **header}, payload, key.key, registry=_registry(key.alg, header)
@@ -97,13 +105,19 @@ class Keyring:
         return self._keys.get(kid)
 
     def jwks(self) -> dict[str, Any]:
-        """RFC 7517: public halves of every key that signs, will sign, or may still be checked."""
-        return {"keys": [dict(key.public_jwk) for key in self._keys.values() if key.state != "retired"]}
+        """RFC 7517: public halves of every key that signs, will sign, or may still be checked; none of statements."""
+        keys = (key for key in self._keys.values() if key.purpose != STATEMENT and key.state != "retired")
+        return {"keys": [dict(key.public_jwk) for key in keys]}
+
+    def statement_keys(self) -> list[SigningKey]:
+        """Every key that ever signed a statement or will, in the order they were made."""
+        return [key for key in self._keys.values() if key.purpose == STATEMENT]
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def load(self, conn: Connection) -> None:
         rows = await conn.fetch(
-            "SELECT kid, purpose, alg, public_jwk, private_sealed, state FROM bank_key ORDER BY created_at_ms, kid"
+            """SELECT kid, purpose, alg, public_jwk, private_sealed, state, created_at_ms, retired_at_ms FROM bank_key
+               ORDER BY created_at_ms, kid"""
         )
         keys = {row["kid"]: self._open(row) for row in rows}
         self._keys = keys
@@ -114,32 +128,60 @@ class Keyring:
         await conn.execute("LOCK TABLE bank_key IN SHARE ROW EXCLUSIVE MODE")
         present = {row["purpose"] for row in await conn.fetch("SELECT purpose FROM bank_key WHERE state = 'signing'")}
         for purpose in PURPOSES.keys() - present:
-            await self._make(conn, purpose)
+            await self._make(conn, purpose, state="signing")
         await self.load(conn)
+
+    async def prepare(self, conn: Connection, purpose: str) -> None:
+        """Publish the key that signs next, so that who keeps keys has it before it is used."""
+        await conn.execute("LOCK TABLE bank_key IN SHARE ROW EXCLUSIVE MODE")
+        if not await conn.fetchval("SELECT count(*) FROM bank_key WHERE purpose = $1 AND state = 'next'", purpose):
+            await self._make(conn, purpose, state="next")
+        await self.load(conn)
+
+    async def rotate(self, conn: Connection, purpose: str) -> str:
+        """The next key signs from now on (one is made where none was prepared); its kid. The one of before stays
+        published: for good where it signed statements, else until what it signed has expired."""
+        await self.prepare(conn, purpose)
+        moment, state = now_ms(), "retired" if purpose == STATEMENT else "published"
+        await conn.execute(
+            "UPDATE bank_key SET state = $2, retired_at_ms = $3 WHERE purpose = $1 AND state = 'signing'",
+            purpose, state, moment,
+        )  # fmt: skip
+        kid = await conn.fetchval(
+            "UPDATE bank_key SET state = 'signing' WHERE purpose = $1 AND state = 'next' RETURNING kid", purpose
+        )
+        await announce(conn, "bank_key", kid, now_ms=moment)
+        await self.load(conn)
+        return str(kid)
 
     async def refresh(self, database: Database, changes: list[Change]) -> None:
         if any(change.kind == "bank_key" for change in changes):
             async with database.connection() as conn:
                 await self.load(conn)
 
-    async def _make(self, conn: Connection, purpose: str) -> None:
+    async def _make(self, conn: Connection, purpose: str, *, state: str) -> None:
         alg = PURPOSES[purpose]
         key: Key = RSAKey.generate_key(2048) if alg == "PS256" else ECKey.generate_key("P-256")
         kid = key.thumbprint()
         public = {**key.as_dict(private=False), "kid": kid, "use": "sig", "alg": alg}
+        if purpose == STATEMENT:
+            public["purpose"] = STATEMENT  # travels with every statement: no key of another kind is taken for one
         sealed = self.seal(jsonio.encode(key.as_dict(private=True)), context=f"bank_key:{kid}")
         moment = now_ms()
         await conn.execute(
             """INSERT INTO bank_key (kid, purpose, alg, public_jwk, private_sealed, state, created_at_ms)
-               VALUES ($1, $2, $3, $4, $5, 'signing', $6)""",
-            kid, purpose, alg, public, sealed, moment,
+               VALUES ($1, $2, $3, $4, $5, $6, $7)""",
+            kid, purpose, alg, public, sealed, state, moment,
         )  # fmt: skip
         await announce(conn, "bank_key", kid, now_ms=moment)
 
     def _open(self, row: Any) -> SigningKey:
         private = jsonio.decode(self.unseal(row["private_sealed"], context=f"bank_key:{row['kid']}"), dict[str, Any])
         key: Key = RSAKey.import_key(private) if row["alg"] == "PS256" else ECKey.import_key(private)
-        return SigningKey(row["kid"], row["purpose"], row["alg"], row["state"], key, row["public_jwk"])
+        return SigningKey(
+            row["kid"], row["purpose"], row["alg"], row["state"], key, row["public_jwk"], row["created_at_ms"],
+            row["retired_at_ms"],
+        )  # fmt: skip
 
 
 def _registry(alg: str, header: Mapping[str, Any]) -> jws.JWSRegistry:

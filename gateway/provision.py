@@ -1,11 +1,12 @@
 """What a sandbox needs before it can serve: schema, agreed documents, keys, demo credentials. Safe to run again."""
 
+from gateway import audit
 from gateway.admission.sandbox_operators import ensure_sandbox_operators
 from gateway.clock import now_ms
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
 from gateway.database.migrate import migrate
-from gateway.keyring import Keyring, read_kek
+from gateway.keyring import STATEMENT, Keyring, read_kek
 from gateway.partners.apply import apply
 from gateway.partners.sandbox_keys import ensure_sandbox_keys
 from gateway.partners.snapshot import SnapshotKeeper
@@ -29,6 +30,18 @@ async def provision(settings: Settings) -> None:
             await _seed_bank(database)
     finally:
         await database.close()
+
+
+async def rotate_statement_key(database: Database, settings: Settings, *, actor: str) -> str:
+    """The next key signs days and statements from now on, and another one is published to be next; its kid."""
+    keyring = Keyring(read_kek(settings.home_path, make=False))
+    async with database.transaction() as conn:
+        kid = await keyring.rotate(conn, STATEMENT)
+        await keyring.prepare(conn, STATEMENT)
+        await audit.record(
+            conn, actor=actor, action="statement_key.rotated", subject=kid, detail={}, now_ms=now_ms()
+        )  # fmt: skip
+    return kid
 
 
 async def _seed_bank(database: Database) -> None:

@@ -58,6 +58,7 @@ from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
+from gateway.settlement.keys_api import StatementKeysApi
 from gateway.settlement.ops_api import SettlementOps
 from gateway.settlement.posting import CommissionBooking
 from gateway.settlement.sealed_files import SealedFiles
@@ -213,6 +214,7 @@ def settlement(base: Foundation) -> Wing:
     )
     rooms = (
         SettlementApi(database, StatementFiles(home), base.issuer),
+        StatementKeysApi(base.keyring),
         SettlementOps(database, base.snapshots),
         DaysApi(database),
         BusinessDateApi(database),

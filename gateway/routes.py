@@ -28,6 +28,7 @@ from gateway.referrals.batch_api import BatchApi, CreateBatchBody
 from gateway.referrals.link_api import CreateLinkBody, LinkApi
 from gateway.settlement.api import SettlementApi
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
+from gateway.settlement.keys_api import StatementKeysApi
 from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, RefuseStatement, SettlementOps
 
 Endpoint = Callable[..., Awaitable[Answer]]
@@ -164,13 +165,18 @@ REFERRALS = (
     ),
 )
 
-SETTLEMENT = in_room(SettlementApi,
-    row("ListStatements", f"GET {V1}/statements", SettlementApi.list_statements, OWN, CLIENT, scope="settlement",
-        level="A2"),
-    row("GetStatement", f"GET {V1}/statements/{{StatementId}}", SettlementApi.get_statement, OWN, CLIENT,
-        scope="settlement", level="A2"),
-    row("DownloadStatement", f"GET {V1}/statements/{{StatementId}}/file", SettlementApi.download_statement, OWN,
-        CLIENT, scope="settlement", level="A2"),
+SETTLEMENT = (
+    *in_room(SettlementApi,
+        row("ListStatements", f"GET {V1}/statements", SettlementApi.list_statements, OWN, CLIENT, scope="settlement",
+            level="A2"),
+        row("GetStatement", f"GET {V1}/statements/{{StatementId}}", SettlementApi.get_statement, OWN, CLIENT,
+            scope="settlement", level="A2"),
+        row("DownloadStatement", f"GET {V1}/statements/{{StatementId}}/file", SettlementApi.download_statement, OWN,
+            CLIENT, scope="settlement", level="A2"),
+    ),
+    *in_room(StatementKeysApi,
+        row("StatementKeys", "GET /.well-known/statement-keys", StatementKeysApi.statement_keys, OWN, NOBODY),
+    ),
 )
 
 OPERATIONS_OF_THE_BANK = (

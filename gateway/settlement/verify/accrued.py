@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from .canonical import HEX, Refused, integer, members, shown, string
+from .canonical import HEX, INT_LIMIT, Refused, integer, members, shown, string
 
 BITS = 256
 _NONE = bytes(32)
@@ -112,4 +112,6 @@ def read_entry(value: Any) -> tuple[bytes, str, int]:
     """k, key and the minor units before."""
     before, key = members(value, "before key", of="an accrued entry")
     text = string(key, "key of an accrued entry")
-    return sha256(text.encode()).digest(), text, integer(before, f"accrued entry {shown(text)}: before", low=0)
+    if type(before) is not int or not 0 <= before < INT_LIMIT:
+        integer(before, f"accrued entry {shown(text)}: before", low=0)
+    return sha256(text.encode()).digest(), text, before

@@ -126,7 +126,8 @@ def _discount(document: dict[str, Any], of: str) -> Discount:
         raise Refused(f"{of}: bps is {numbers['bps']}, expected is {WHOLE} at most")
     fund = _fund(document.get("fund"), f"{of}: fund")
     capped = tuple(share for share in fund if share.cap_minor is not None)
-    return Discount(kind, numbers, _when(document.get("when", {}), f"{of}: when"), fund, capped)
+    when = _when(document["when"], f"{of}: when") if document.get("when") else None
+    return Discount(kind, numbers, when, fund, capped, sha256(of.encode()).digest()[:16])
 
 
 def _when(document: Any, of: str) -> When:

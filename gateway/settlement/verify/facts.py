@@ -78,34 +78,37 @@ def version_recorded(reading: "PartReading", event: "Event", *, number: int) -> 
 
 
 # --- redemptions --------------------------------------------------------------------------------------------------
-def redemption(reading: "PartReading", event: "Event", *, number: int) -> None:
+def redemption(reading: "PartReading", event: "Event", *, number: int, key: bytes) -> None:
     data, version = event.data, _version(reading, event, number=number)
     name, discount = _discount(version, data)
-    order, given = _amount(data, "order_minor"), _amount(data, "discount_minor")
-    most = discount.off(order)
-    if not 0 < given <= most:
-        raise Refused(f"discount_minor is {given}, the terms give 1 to {most} for an order of {order}")
-    same("payable_minor", data.get("payable_minor"), order - given)
-    same("amount_minor", event.amount_minor, given)
-    require_conditions(discount.when, data, order=order, version=version, instant_ms=event.occurred_at_ms)
+    order, given = data.get("order_minor"), data.get("discount_minor")
+    if type(order) is not int or type(given) is not int or not 0 <= order <= _MOST:
+        order, given = _amount(data, "order_minor"), _amount(data, "discount_minor")
+    if not 0 < given <= discount.off(order):
+        most = discount.off(order)
+        raise Refused(f"discount_minor is {shown(given)}, the terms give 1 to {most} for an order of {order}")
+    if data.get("payable_minor") != order - given or type(data["payable_minor"]) is not int:
+        same("payable_minor", data.get("payable_minor"), order - given)
+    if event.amount_minor != given:
+        same("amount_minor", event.amount_minor, given)
+    if discount.when is not None:
+        require_conditions(discount.when, data, order=order, version=version, instant_ms=event.occurred_at_ms)
     redemption_id, seed = _seed(data)
-    offset = int.from_bytes(seed[:4])
-    left = _cap_left(data, discount)
+    offset, left = int.from_bytes(seed[:4]), _cap_left(data, discount)
     legs = discount.split(given, offset=offset, cap_left=left)
     _same_legs("legs", data.get("legs"), legs)
-    uncapped = _before_caps(discount, given, offset=offset) if discount.capped else legs
-    _drift(reading, discount, given=given, legs=uncapped)
     for share in discount.capped:
         record = (number, version.number, left[share.party], legs[share.party])
         reading.found.capped.setdefault((name, share.party), []).append(record)
-    digest = _facts(event.event_id, version.number, name, given=given, left=left, seed=seed)
-    key = sha256(redemption_id.encode()).digest()
-    reading.redemptions[key[0]].append(key[:12] + number.to_bytes(4) + digest)
+    _tally(reading, discount, given=given, offset=offset, legs=legs)
+    digest = _facts(key, seed, discount=discount, given=given, left=left)
+    named = sha256(redemption_id.encode()).digest()
+    reading.redemptions[named[0]].append(named[:12] + number.to_bytes(4) + digest)
     reading.line(event, "discount_paid", term=name, amount=given)
     reading.line(event, "discount_funding", term=name, amount=-legs.get("partner", 0))
 
 
-def reversal(reading: "PartReading", event: "Event", *, number: int) -> None:
+def reversal(reading: "PartReading", event: "Event", *, number: int, key: bytes) -> None:
     data, version = event.data, _version(reading, event, number=number)
     name, discount = _discount(version, data)
     original_id = string(data.get("original_event_id"), "original_event_id")
@@ -122,9 +125,10 @@ def reversal(reading: "PartReading", event: "Event", *, number: int) -> None:
     _same_legs("original_legs", data.get("original_legs"), first)
     legs = {party: kept[party] - held[party] for party in kept}
     _same_legs("legs", data.get("legs"), legs)
-    digest = _facts(original_id, version.number, name, given=whole, left=left, seed=seed)
-    key, original = sha256(redemption_id.encode()).digest(), sha256(original_id.encode()).digest()[:12]
-    reading.reversals[key[0]].append(REVERSAL.pack(key[:12], number, digest, before, now, original))
+    original = sha256(original_id.encode()).digest()
+    digest = _facts(original, seed, discount=discount, given=whole, left=left)
+    named = sha256(redemption_id.encode()).digest()
+    reading.reversals[named[0]].append(REVERSAL.pack(named[:12], number, digest, before, now, original[:12]))
     reading.line(event, "discount_paid", term=name, amount=-now)
     reading.line(event, "discount_funding", term=name, amount=-legs.get("partner", 0))
 
@@ -147,25 +151,28 @@ def _seed(data: Mapping[str, Any]) -> tuple[str, bytes]:
     return redemption_id, sha256(seed.encode()).digest()
 
 
-def _facts(original_id: str, number: int, discount: str, *, given: int, left: Mapping[str, int], seed: bytes) -> bytes:
-    """What a reversal repeats of its original, in 16 bytes."""
-    told = f"{number} {given} {left} {len(original_id)} {original_id}{discount}"
-    return sha256(seed + told.encode()).digest()[:16]
+def _facts(event: bytes, seed: bytes, *, discount: Discount, given: int, left: Mapping[str, int]) -> bytes:
+    """What a reversal repeats of its original, in 16 bytes: hashes of a fixed length, and then numbers."""
+    told = b"%b%b%b%d" % (event, seed, discount.mark, given)
+    for minor in left.values():
+        told += b" %d" % minor
+    return sha256(told).digest()[:16]
 
 
-def _before_caps(discount: Discount, given: int, *, offset: int) -> dict[str, int]:
-    return discount.split(given, offset=offset, cap_left={share.party: given for share in discount.capped})
+def _tally(
+    reading: "PartReading", discount: Discount, *, given: int, offset: int, legs: Mapping[str, int]
+) -> None:  # fmt: skip
+    """§6: Σ (leg − exact part) of the first party, and Σ f(1 − f), in 10⁻⁴ and 10⁻⁸ of a minor unit, before caps.
 
-
-def _drift(reading: "PartReading", discount: Discount, *, given: int, legs: Mapping[str, int]) -> None:
-    """§6: for each party Σ (leg − exact part), and Σ f(1 − f), in 10⁻⁴ and 10⁻⁸ of a minor unit."""
-    drift = reading.found.drift
-    for share in discount.fund:
-        exact = given * share.bps
-        rest = exact % WHOLE
-        party = drift.setdefault(share.party, [0, 0])
-        party[0] += legs[share.party] * WHOLE - exact
-        party[1] += rest * (WHOLE - rest)
+    What one of two parties has more, the other has less."""
+    first = discount.fund[0]
+    exact = given * first.bps
+    if rest := exact % WHOLE:
+        if discount.capped:
+            legs = discount.split(given, offset=offset, cap_left={share.party: given for share in discount.capped})
+        drift = reading.found.drift
+        drift[0] += legs[first.party] * WHOLE - exact
+        drift[1] += rest * (WHOLE - rest)
 
 
 def _amount(data: Mapping[str, Any], name: str) -> int:
@@ -177,14 +184,19 @@ def _amount(data: Mapping[str, Any], name: str) -> int:
 
 
 def _same_legs(name: str, found: Any, expected: Mapping[str, int]) -> None:
-    if found != expected or any(type(leg) is not int for leg in found.values()):
-        raise Refused(f"{name} is {shown(found)}, expected {shown(dict(expected))}")
+    if found == expected:
+        for leg in found.values():
+            if type(leg) is not int:
+                break
+        else:
+            return
+    raise Refused(f"{name} is {shown(found)}, expected {shown(dict(expected))}")
 
 
 def _cap_left(data: Mapping[str, Any], discount: Discount) -> dict[str, int]:
     """What each capped party had left, and nobody else; whether it is true is asked by reckoning."""
     told = data.get("cap_left_minor")
-    if not discount.capped and told == {}:
+    if told == {} and not discount.capped:
         return {}
     if type(told) is not dict or told.keys() != {share.party for share in discount.capped}:
         raise Refused(f"cap_left_minor is {shown(told)}, expected is a member for each capped party")
@@ -195,7 +207,7 @@ def _cap_left(data: Mapping[str, Any], discount: Discount) -> dict[str, int]:
 
 
 # --- commission ---------------------------------------------------------------------------------------------------
-def goal(reading: "PartReading", event: "Event", *, number: int) -> None:
+def goal(reading: "PartReading", event: "Event", *, number: int, key: bytes) -> None:
     data, version = event.data, _version(reading, event, number=number)
     name = string(data.get("goal"), "goal")
     spend = event.amount_minor
@@ -205,9 +217,9 @@ def goal(reading: "PartReading", event: "Event", *, number: int) -> None:
     if terms is None:
         return
     if terms.kind == "CPA":
-        told = reading.told(event, "commission", term=name)
-        key = name, version.month(event.occurred_at_ms)
-        reading.found.ranked.setdefault(key, []).append((number, version.number, told))
+        told = reading.line(event, "commission", term=name)
+        month = version.month(event.occurred_at_ms)
+        reading.found.ranked.setdefault((name, month), []).append((number, version.number, told))
         return
     share = terms.of_spend(spend)
     if terms.window_ms is not None:
@@ -218,6 +230,6 @@ def goal(reading: "PartReading", event: "Event", *, number: int) -> None:
         return
     token = string(event.subject_token, "subject_token, which a cap per customer needs,")
     k = sha256(f"{version.contract} {name} {token}".encode()).digest()
-    told = reading.told(event, "commission", term=name)
+    told = reading.line(event, "commission", term=name)
     place = reading.terms.capped_terms[version.number, name]
     reading.accrued[k[0]].append(ACCRUED.pack(k[:16], number, place, share, told))

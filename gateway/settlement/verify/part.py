@@ -4,7 +4,7 @@ What depends on the events before it (what was known, ranks, caps, reversals, na
 in few bytes an event, so that parts can be read side by side and memory stays flat. See reckoning.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any
@@ -76,7 +76,7 @@ class PartFound:
     lines: int = 0
     bank_owes_minor: int = 0
     partner_owes_minor: int = 0
-    drift: dict[str, list[int]] = field(default_factory=dict)
+    drift: list[int] = field(default_factory=lambda: [0, 0])
     other_currencies: dict[str, int] = field(default_factory=dict)
     effective: list[tuple[int, str, int, int, str]] = field(default_factory=list)
     named: dict[int, tuple[int, str]] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class PartReading:
                     version_recorded(self, event, number=number)
                 elif (rule := _RULES.get(event.type)) is not None:
                     if event.currency == currency:
-                        rule(self, event, number=number)
+                        rule(self, event, number=number, key=key)
                     else:
                         self._of_another_currency(event)
             except Refused as refusal:
@@ -146,9 +146,10 @@ class PartReading:
         self.found.other_currencies[currency] = self.found.other_currencies.get(currency, 0) + 1
 
     # --- lines --------------------------------------------------------------------------------------------------
-    def told(self, event: Event, kind: str, *, term: str) -> int:
-        """The amount of the line that must stand here. Raises LinesLost."""
-        line = self.lines[self.at] if self.at < len(self.lines) else None
+    def line(self, event: Event, kind: str, *, term: str, amount: int | None = None) -> int:
+        """The amount of the line that must stand here; what it must be where that is known yet. Raises LinesLost."""
+        place = self.at
+        line = self.lines[place] if place < len(self.lines) else None
         if (
             line is None
             or line.event_id != event.event_id
@@ -159,20 +160,16 @@ class PartReading:
         ):
             self._lose(event, kind, line=line)
         assert line is not None
-        self.at += 1
-        if line.amount_minor > 0:
-            self.found.bank_owes_minor += line.amount_minor
+        self.at = place + 1
+        told = line.amount_minor
+        if told > 0:
+            self.found.bank_owes_minor += told
         else:
-            self.found.partner_owes_minor -= line.amount_minor
-        return line.amount_minor
-
-    def line(self, event: Event, kind: str, *, term: str, amount: int) -> None:
-        told = self.told(event, kind, term=term)
-        if told != amount:
-            self.found.tell(
-                f"line {self.first_line + self.at - 1} (event {shown(event.event_id)}): amount_minor is {told}, "
-                f"expected {amount}"
-            )
+            self.found.partner_owes_minor -= told
+        if amount is not None and told != amount:
+            number = self.first_line + place
+            self.found.tell(f"line {number} (event {shown(event.event_id)}): amount_minor is {told}, expected {amount}")
+        return told
 
     def _lose(self, event: Event, kind: str, *, line: Line | None) -> None:
         self.found.tell(
@@ -191,10 +188,10 @@ def _refuse_envelope(event: Event, *, partner: str, day: str) -> None:
         raise Refused(f"its version v is {shown(event.v)}, this program reads {EVENT_FORMAT}")
     if event.partner != partner:
         raise Refused(f"its partner is {shown(event.partner)}, expected {shown(partner)}")
-    raise Refused(f"its business_day is {shown(event.business_day)}, expected {day}")
+    raise Refused(f"its business_day is {shown(event.business_day)}, expected {shown(day)}")
 
 
-_RULES: Mapping[str, Callable[..., None]] = {
+_RULES: dict[str, Callable[..., None]] = {
     "redemption.confirmed": redemption, "redemption.reversed": reversal, "goal.reached": goal,
 }  # fmt: skip
 
@@ -219,8 +216,8 @@ def _check(
     require_bytes(raw, entry)
     part = decoded(raw, _events_part)
     leaves = list(map(written, part.events))
-    require_spelling(raw, b'{"day":%b,"events":[%b],"kind":%b,"lines":%b}'
-                     % (written(part.day), b",".join(leaves), written(part.kind), written(part.lines)))  # fmt: skip
+    if not _spelled_so(raw, part, leaves):
+        require_spelling(raw, written(part))
     if part.kind != "events" or len(part.events) != entry.count or len(part.lines) != entry.lines:
         raise Refused(
             f"it holds {len(part.events)} {shown(part.kind)} and {len(part.lines)} lines, the manifest says "
@@ -233,6 +230,22 @@ def _check(
     reading.take(part.events, part.day)
     for name in ("event_ids", "redemptions", "reversals", "accrued"):
         setattr(found, name, [b"".join(entries) for entries in getattr(reading, name)])
+
+
+def _spelled_so(raw: bytes, part: EventsPart, leaves: list[bytes]) -> bool:
+    """Whether the part is canonical, by its leaves, without another copy of it."""
+    opening = b'{"day":%b,"events":[' % written(part.day)
+    end = b'],"kind":%b,"lines":%b}' % (written(part.kind), written(part.lines))
+    at = len(opening) - 1  # each leaf but the first stands behind a comma
+    if not raw.startswith(opening) or not raw.endswith(end):
+        return False
+    for leaf in leaves:
+        if not raw.startswith(leaf, at + 1):
+            return False
+        at += len(leaf) + 1
+        if raw[at] not in b",]":
+            return False
+    return at + len(end) == len(raw) if leaves else len(opening) + len(end) == len(raw)
 
 
 def require_bytes(raw: bytes, entry: PartEntry) -> None:

@@ -29,7 +29,7 @@ class Reckoning:
     first_recorded_ms: int | None = None
     bank_owes_minor: int = 0
     partner_owes_minor: int = 0
-    drift: dict[str, list[int]] = field(default_factory=dict)
+    drift: list[int] = field(default_factory=lambda: [0, 0])
     other_currencies: dict[str, int] = field(default_factory=dict)
     joins: Joins = field(default_factory=Joins)
 
@@ -47,9 +47,7 @@ class Reckoning:
     def take(self, found: PartFound) -> None:
         self.bank_owes_minor += found.bank_owes_minor
         self.partner_owes_minor += found.partner_owes_minor
-        for party, (drift, spread) in found.drift.items():
-            mine = self.drift.setdefault(party, [0, 0])
-            mine[0], mine[1] = mine[0] + drift, mine[1] + spread
+        self.drift = [mine + more for mine, more in zip(self.drift, found.drift, strict=True)]
         for currency, count in found.other_currencies.items():
             self.other_currencies[currency] = self.other_currencies.get(currency, 0) + count
         self._learn(found)

@@ -63,7 +63,8 @@ class _Reading:
             before = day
         self._plan()
         whole = self._events()
-        self.found.drift = {party: (drift, spread) for party, (drift, spread) in self.reckoning.drift.items()}
+        drift, spread = self.reckoning.drift
+        self.found.drift = {"bank": (drift, spread), "partner": (-drift, spread)} if spread else {}
         if whole:  # else the sentences told so far are the reason of every other difference
             self._closing()
 

@@ -27,7 +27,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class When:
-    """What is asked about the final order (§5); None where nothing is."""
+    """What is asked about the final order (§5); None where a thing is not."""
 
     mcc: frozenset[str] | None
     site: frozenset[str] | None
@@ -42,9 +42,10 @@ class Discount:
 
     kind: str
     numbers: Mapping[str, int]
-    when: When
+    when: When | None
     fund: tuple[Share, ...]
     capped: tuple[Share, ...]
+    mark: bytes  # of its version and id
 
     def off(self, order: int) -> int:
         """§5."""
@@ -63,8 +64,11 @@ class Discount:
         """§6: minor units per party, which sum to `amount` ≥ 0."""
         legs, before = {}, 0
         for share in self.fund:
-            whole, rest = divmod(amount * share.upto, WHOLE)
-            here = whole + (rest * _OFFSET + offset * WHOLE >= WHOLE * _OFFSET)
+            if share.upto == WHOLE:
+                here = amount
+            else:
+                whole, rest = divmod(amount * share.upto, WHOLE)
+                here = whole + (rest * _OFFSET + offset * WHOLE >= WHOLE * _OFFSET)
             legs[share.party] = here - before
             before = here
         for share in self.capped:

@@ -26,7 +26,10 @@ def busy_days() -> dict[str, list[Json]]:
     lunch = confirmed(16, discount="lunch", order=1200)
     lunch["data"] |= {"mcc": "5812", "site": "lot-1"}
     second = {"business_day": LAST}
-    five, big = (confirmed(14, discount="five", order=5000, **second), confirmed(15, discount="big", order=1000, **second))
+    five, big = (
+        confirmed(14, discount="five", order=5000, **second),
+        confirmed(15, discount="big", order=1000, **second),
+    )
     more = [goal(n, "SPEND", spend=9000, subject_token=f"idt_{n}", **second) for n in range(20, 26)]
     rest_of_cap = confirmed(17, discount="tenth", order=50_000, cap=3000 - tenth["data"]["legs"]["partner"], **second)
     none_left = confirmed(18, discount="tenth", order=50_000, cap=0, **second)

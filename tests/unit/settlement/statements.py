@@ -148,9 +148,15 @@ class Statement:
     accrued: dict[str, int]
     heads: list[Json]
 
+    _signature: tuple[bytes, str] = (b"", "")  # no two of ES256 are the same: one for one content
+
     def signed(self) -> Json:
-        body = {name: value for name, value in self.manifest.items() if name != "signature"}
-        return body | {"signature": self.manifest.get("signature", self.signatory.detached(canonical(body)))}
+        if "signature" in self.manifest:
+            return self.manifest
+        body = canonical(self.manifest)
+        if self._signature[0] != body:
+            self._signature = (body, self.signatory.detached(body))
+        return self.manifest | {"signature": self._signature[1]}
 
     def small(self) -> bytes:
         return b'{"manifest":' + canonical(self.signed()) + b',"parts":[' + b",".join(self.parts) + b"]}\n"
@@ -223,7 +229,7 @@ def _accrued_part(known: Mapping[str, int], touched: Mapping[str, int]) -> Json:
 
 def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, contracts: Any, days: Any,
               before: Statement | None) -> Json:  # fmt: skip
-    least = contracts[-1]["settle"]["min_pay_minor"]
+    least = min_pay(contracts, currency=settled.currency, to_day=days[-1] if days else "2025-01-02")
     sums = totals(settled.lines, carried_in=begun["carried_minor"], min_pay=least)
     number = before.manifest["statement"]["number"] + 1 if before else 1
     previous = None
@@ -234,7 +240,11 @@ def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, 
     elif begun["versions"]:
         number, previous = 2, {"number": 1, "sha256": NOTHING, "statement_id": "stm_1"}
     versions = [
-        {"contract": c["contract"]["id"], "sha256": sha256(canonical(c)).hexdigest(), "version": c["contract"]["version"]}
+        {
+            "contract": c["contract"]["id"],
+            "sha256": sha256(canonical(c)).hexdigest(),
+            "version": c["contract"]["version"],
+        }
         for c in contracts
     ]
     entries = {key: minor for key, minor in settled.accrued.items() if minor}
@@ -252,11 +262,21 @@ def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, 
         },
         "totals": sums,
         "parts": [
-            {"count": len(each.get("events", each.get("entries", []))), "kind": each["kind"],
+            {"count": len(each.get("events", each.get("entries", []))), "kind": each.get("kind", "events"),
              "lines": len(each.get("lines", [])), "sha256": sha256(raw).hexdigest(), "size": len(raw)}
             for each, raw in parts
         ],
     }  # fmt: skip
+
+
+def min_pay(contracts: Sequence[Json], *, currency: str, to_day: str) -> int:
+    """§9."""
+    begun = [c for c in contracts if c["contract"]["currency"] == currency and c["contract"]["valid_from"] <= to_day]
+    current = [c for c in begun if c["contract"].get("valid_to", "9999") >= to_day]
+    by_number = sorted(current, key=lambda c: c["contract"]["version"])
+    by_start = sorted(begun, key=lambda c: (c["contract"]["valid_from"], c["contract"]["version"]))
+    chosen = (by_start + by_number)[-1] if begun else {}
+    return int(chosen.get("settle", {}).get("min_pay_minor", 0))
 
 
 def totals(lines: Sequence[Json], *, carried_in: int, min_pay: int) -> Json:
