@@ -1,28 +1,32 @@
 """What a durable hold+confirm pair costs below HTTP: `python -m bench.holds [callers]` (ADR 0006).
 
-The whole desk: rules, counters, rows, keys, events, ledger entries, commit with fsync. Callers hold and confirm in a
-closed loop against one campaign whose budget, day and partner cap are all counted. Beside it, on the same database: the
-plain way (one guarded row and one transaction for each request) without events, keys or ledger.
+The whole desk: rules, counters, known customers, orders, rows, keys, events, ledger entries, commit with fsync. Callers
+hold and confirm in a closed loop against one campaign whose budget, day and partner cap are all counted. Beside it, on
+the same database: the plain way (one guarded row and one transaction for each request) without events, keys or ledger.
 """
 
 import asyncio
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 
 from bench import row_per_request as plain
 from bench.scratch import scratch_database
 from gateway.database import Database
 from gateway.discounts.desk import RedemptionDesk
+from gateway.discounts.redemption import FinalOrder
 from gateway.money import Money
 from gateway.partners.contract import Contract
 from gateway.partners.contract_rules import from_document
 from gateway.partners.occasion import Occasion
 from gateway.partners.snapshot import Snapshot
+from gateway.partners.store import know_customers
 
 CALLERS = 64  # of one worker: what a busy partner keeps open
 RUN_S, WARM_UP_S, ROUNDS = 3.0, 1.0, 3
 CAP_MINOR = 10**12
+CUSTOMERS = 150_000  # more than any machine of ours serves in the rounds
 NOW_MS = 1_790_000_000_000
 
 
@@ -36,16 +40,24 @@ def terms() -> Contract:
     return from_document({"contract": head, "discount": [discount]})
 
 
-async def pair(desk: RedemptionDesk) -> None:
-    key = secrets.token_hex(16)
-    occasion = Occasion(Money(1200, "CNY"), NOW_MS, f"idt_1_{key}", None, "lot-1", "7523")
+async def know(database: Database) -> Iterator[str]:
+    """Tokens that somebody has vouched for, each for one hold."""
+    tokens = [f"idt_1_{secrets.token_hex(16)}" for _ in range(CUSTOMERS)]
+    async with database.transaction() as conn:
+        await know_customers(conn, [("parkco", token) for token in tokens], source="batch", now_ms=NOW_MS)
+    return iter(tokens)
+
+
+async def pair(desk: RedemptionDesk, token: str) -> None:
+    key = token[-32:]
+    occasion = Occasion(Money(1200, "CNY"), NOW_MS, token, None, "lot-1", "7523")
     held = await desk.hold_offer(
         "parkco", "first-park", occasion=occasion, operation="HoldRedemption", key=key, request_hash=b"h" * 32,
-        reference=None, now_ms=NOW_MS,
+        order_reference=key, now_ms=NOW_MS,
     )  # fmt: skip
     await desk.confirm(
-        "parkco", held.redemption_id, order=None, operation="ConfirmRedemption", key=key, request_hash=b"c" * 32,
-        now_ms=NOW_MS,
+        "parkco", held.redemption_id, final=FinalOrder(), operation="ConfirmRedemption", key=key,
+        request_hash=b"c" * 32, now_ms=NOW_MS,
     )  # fmt: skip
 
 
@@ -78,7 +90,11 @@ async def main(callers: int) -> None:
         await plain.prepare(database.url, cap_minor=CAP_MINOR)
         snapshot = Snapshot(1, {}, {}, {}, {"parkco": (terms(),)}, frozenset())
         desk = RedemptionDesk(database, snapshot=lambda: snapshot, secret=bytes(32))
-        ways = {"gathered, complete": lambda: pair(desk), "one row a request": lambda: plain_pair(database)}
+        tokens = await know(database)
+        ways = {
+            "gathered, complete": lambda: pair(desk, next(tokens)),
+            "one row a request": lambda: plain_pair(database),
+        }
         for way in ways.values():
             await pairs_per_second(way, callers=callers, seconds=WARM_UP_S)
         for _ in range(ROUNDS):

@@ -24,7 +24,9 @@ DROP FUNCTION step_redemptions;
 
 -- Decides a batch of holds, row by row in order. Everything a row needs is taken, or nothing. Returns for each row the
 -- need that broke it (-1: nobody knows the customer, -2: the order has its offer), or the redemption its key stands for.
--- Keys and orders differ within a batch. Locks: counters in the order of their names (so `names` comes sorted), then
+-- Keys and orders differ within a batch. Neither a bitmap nor a kept copy of a whole partial index may take the place of
+-- its look-ups: planned while the table was empty, they would be read for every row of every batch for ever.
+-- Locks: counters in the order of their names (so `names` comes sorted), then
 -- orders, then keys, both sorted. See ADR 0006.
 CREATE FUNCTION hold_redemptions(
     now_ms bigint,
@@ -33,7 +35,8 @@ CREATE FUNCTION hold_redemptions(
     holds json                                -- the dataclass HeldRow of discounts/model.py, one a row
 ) RETURNS TABLE (place int, broken int, known_id text, known_hash bytea)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
-    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off
+    SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     taken_now    bigint[];
     known_ids    text[];
