@@ -22,6 +22,7 @@ from gateway.payments.api import PaymentsApi
 from gateway.payments.shapes import FundsRequest, MandateRequest, PaymentRequest
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
+from gateway.referrals.bank_api import ReferralsOps
 from gateway.referrals.batch import FILE_LIMIT
 from gateway.referrals.batch_api import BatchApi, CreateBatchBody
 from gateway.referrals.link_api import CreateLinkBody, LinkApi
@@ -137,6 +138,7 @@ REFERRALS = (
         row("GetIdentityKeys", f"GET {V1}/identity-keys", ReferralsApi.identity_keys, OWN, CLIENT, scope="referrals",
             level="A2"),
         row("ListClaims", f"GET {V1}/claims", ReferralsApi.list_claims, OWN, CLIENT, scope="referrals"),
+        row("CountClaims", f"GET {V1}/claims/summary", ReferralsApi.count_claims, OWN, CLIENT, scope="referrals"),
         row("GetClaim", f"GET {V1}/claims/{{ClaimId}}", ReferralsApi.get_claim, OWN, CLIENT, scope="referrals"),
     ),
     *in_room(BatchApi,
@@ -180,6 +182,12 @@ OPERATIONS_OF_THE_BANK = (
             body=ChangePartnerState),
         row("ReadAudit", f"GET {ADMIN}/audit", OpsApi.read_audit, OPS, OPERATOR),
         row("ReadTrialBalance", f"GET {ADMIN}/trial-balance", OpsApi.trial_balance, OPS, OPERATOR),
+    ),
+    *in_room(ReferralsOps,
+        row("ListPartnerClaims", f"GET {ADMIN}/partners/{{PartnerId}}/claims", ReferralsOps.list_claims, OPS, OPERATOR),
+        row("GetPartnerClaim", f"GET {ADMIN}/partners/{{PartnerId}}/claims/{{ClaimId}}", ReferralsOps.get_claim, OPS,
+            OPERATOR),
+        row("ListGoalsSetAside", f"GET {ADMIN}/goals-set-aside", ReferralsOps.list_goals_set_aside, OPS, OPERATOR),
     ),
     *in_room(SettlementOps,
         row("GetOpenDay", f"GET {ADMIN}/days", SettlementOps.get_open_day, OPS, OPERATOR),
