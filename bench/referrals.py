@@ -19,14 +19,14 @@ from gateway.partners.identity import IdentityKeys, identity_tokens
 from gateway.referrals import attributing
 from gateway.referrals.attributing import FeedEntry, GoalDesk
 from gateway.referrals.batch import HEADER
-from gateway.referrals.model import Evidence, GoalReached, Pick, ReferralTerms
+from gateway.referrals.model import Evidence, GoalReached, Pick, ReferralTerms, Tenure
 from gateway.referrals.receiving import BatchDesk, Declaration
 
 NOW_MS, DAY_MS = 1_790_000_000_000, 86_400_000
 ROWS, GOALS, GOALS_ALONE = 100_000, 20_000, 1_000
 TERMS = ReferralTerms(
     "parkco", "parkco-2026", 1, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY_MS, 90 * DAY_MS,
-    frozenset({"ACCOUNT_OPENED"}),
+    frozenset({"ACCOUNT_OPENED"}), DAY_MS, 3 * DAY_MS, None, frozenset({"ACCOUNT_OPENED"}),
 )  # fmt: skip
 
 
@@ -72,7 +72,20 @@ async def goals_s(desk: GoalDesk) -> float:
 
 def opened(phones: Sequence[str]) -> list[FeedEntry]:
     return [
-        FeedEntry(str(place), GoalReached(f"b{phone}", "ACCOUNT_OPENED", f"c{phone}", phone, 0, "CNY", NOW_MS + 1))
+        FeedEntry(
+            str(place),
+            GoalReached(
+                f"b{phone}",
+                "ACCOUNT_OPENED",
+                f"c{phone}",
+                phone,
+                0,
+                "CNY",
+                NOW_MS + 1,
+                (Tenure(NOW_MS + 1, None),),
+                NOW_MS + 1,
+            ),
+        )
         for place, phone in enumerate(phones, 1)
     ]
 

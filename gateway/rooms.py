@@ -48,6 +48,7 @@ from gateway.payments.refunding import RefundDesk
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.attributing import GoalDesk
+from gateway.referrals.bank_api import ReferralsOps
 from gateway.referrals.batch_api import BatchApi
 from gateway.referrals.feed import bank_feed
 from gateway.referrals.link_api import LinkApi
@@ -186,6 +187,7 @@ def referrals(base: Foundation, common: Common) -> Wing:
     goals = GoalDesk(database, keys, terms, bank_feed(common.bank))
     rooms = (
         ReferralsApi(database, keys, issuer),
+        ReferralsOps(database),
         BatchApi(batches, issuer),
         LinkApi(database, base.keyring, keys, terms, base.partner, landings(base.settings), issuer),
     )

@@ -23,6 +23,7 @@ from gateway.payments.api import PaymentsApi
 from gateway.payments.shapes import FundsRequest, MandateRequest, PaymentRequest
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
+from gateway.referrals.bank_api import ReferralsOps
 from gateway.referrals.batch import FILE_LIMIT
 from gateway.referrals.batch_api import BatchApi, CreateBatchBody
 from gateway.referrals.link_api import CreateLinkBody, LinkApi
@@ -140,6 +141,7 @@ REFERRALS = (
         row("GetIdentityKeys", f"GET {V1}/identity-keys", ReferralsApi.identity_keys, OWN, CLIENT, scope="referrals",
             level="A2"),
         row("ListClaims", f"GET {V1}/claims", ReferralsApi.list_claims, OWN, CLIENT, scope="referrals"),
+        row("CountClaims", f"GET {V1}/claims/summary", ReferralsApi.count_claims, OWN, CLIENT, scope="referrals"),
         row("GetClaim", f"GET {V1}/claims/{{ClaimId}}", ReferralsApi.get_claim, OWN, CLIENT, scope="referrals"),
     ),
     *in_room(BatchApi,
@@ -193,6 +195,12 @@ OPERATIONS_OF_THE_BANK = (
         row("GetOpenDay", f"GET {ADMIN}/days", DaysApi.get_open_day, OPS, OPERATOR),
         row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", DaysApi.close_day, OPS, OPERATOR),
         row("GetDay", f"GET {ADMIN}/days/{{Day}}", DaysApi.get_day, OPS, OPERATOR),
+    ),
+    *in_room(ReferralsOps,
+        row("ListPartnerClaims", f"GET {ADMIN}/partners/{{PartnerId}}/claims", ReferralsOps.list_claims, OPS, OPERATOR),
+        row("GetPartnerClaim", f"GET {ADMIN}/partners/{{PartnerId}}/claims/{{ClaimId}}", ReferralsOps.get_claim, OPS,
+            OPERATOR),
+        row("ListGoalsSetAside", f"GET {ADMIN}/goals-set-aside", ReferralsOps.list_goals_set_aside, OPS, OPERATOR),
     ),
     *in_room(SettlementOps,
         row("CalculateStatement", f"POST {ADMIN}/statements", SettlementOps.calculate, OPS, OPERATOR,

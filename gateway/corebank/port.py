@@ -124,8 +124,21 @@ class OrderOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenure:
+    """A time in which a person has had at least one account at the bank; `until_ms` None: still."""
+
+    since_ms: int
+    until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class CustomerEvent:
-    """One entry of the goal feed. `scan_ticket` is what a customer who scanned a link showed when signing up."""
+    """One entry of the goal feed, in whatever order they are told. What follows `occurred_ms` is the bank's knowledge.
+
+    `tenures` are the person's times as a customer, in order. `first_ms` is when the person first reached this kind of
+    goal in the tenure that the event lies in. `phone` and `scan_ticket` are those of signing up, told with every goal:
+    the number then given, and what a customer who had scanned a link showed.
+    """
 
     cursor: int
     event_id: str
@@ -134,6 +147,8 @@ class CustomerEvent:
     amount_minor: int
     currency: str
     occurred_ms: int
+    first_ms: int
+    tenures: tuple[Tenure, ...]
     phone: str = field(repr=False)
     scan_ticket: str | None = field(default=None, repr=False)
 

@@ -11,13 +11,15 @@ from gateway.clock import rfc3339
 from gateway.database import Database
 from gateway.partners.identity import IdentityKeys, identity_token
 from gateway.referrals.explain import Sentence, explain
-from gateway.referrals.model import Claim, ClaimState
+from gateway.referrals.model import Claim, Fate, Touch
 from gateway.referrals.store import claims
+from gateway.referrals.store.claims import GoalCounted
 from gateway.refusal import Refusal, UnknownResource
 
 PAGE_LIMIT = 500  # entries of a page
 PAGE_DEFAULT = 100
-_GOALS_SHOWN = 100  # of one claim; statements list them all
+GOALS_SHOWN = 100  # of one claim; statements list them all
+COUNT_FLOOR = 10  # claims: fewer are no crowd
 _CURSOR = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 EXAMPLE_PHONE = "+8613800138000"  # China Mobile's own service number: nobody's
 
@@ -58,7 +60,7 @@ def envelope(data: Any, *, address: str, next_address: str = "") -> dict[str, An
 
 @dataclass(frozen=True, slots=True)
 class ReferralsApi:
-    """GetIdentityKeys, ListClaims, GetClaim."""
+    """GetIdentityKeys, ListClaims, CountClaims, GetClaim."""
 
     database: Database
     keys: IdentityKeys
@@ -85,47 +87,43 @@ class ReferralsApi:
         return Answer(200, envelope(data, address=f"{self.public_url}/partner/v1/identity-keys"))
 
     async def list_claims(self, call: Call) -> Answer:
+        """Whoever has not paid looks alike, in members, order and paging: a list says nothing of who banks here."""
         page = read_page(call.query, own_fields=("State",))
-        state = _state(call.query.get("State"))
+        fate = _fate(call.query.get("State"))
         async with self.database.connection() as conn:
-            found = await claims.page(
-                conn, call.partner.partner_id, state=state, after=page.cursor, limit=page.limit + 1
-            )
+            found = await claims.page(conn, call.partner.partner_id, fate=fate, after=page.cursor, limit=page.limit + 1)
         base = f"{self.public_url}/partner/v1/claims"
-        fields = f"Limit={page.limit}" + (f"&State={state}" if state else "")
+        fields = f"Limit={page.limit}" + (f"&State={fate}" if fate else "")
         shown = found[: page.limit]
         more = f"{base}?Cursor={shown[-1].claim_id}&{fields}" if len(found) > page.limit else ""
         return Answer(200, envelope({"Claim": list(map(_claim, shown))}, address=base, next_address=more))
 
+    async def count_claims(self, call: Call) -> Answer:
+        """What has not paid yet is told as a number, in tens: no single customer moves it."""
+        if call.query:
+            raise QueryMalformed("This operation takes no query")
+        async with self.database.connection() as conn:
+            told, brought, paid = await claims.counts(conn, call.partner.partner_id)
+        data = {"Recorded": told, "Brought": brought - brought % COUNT_FLOOR, "Paid": paid, "Floor": COUNT_FLOOR}
+        return Answer(200, envelope(data, address=f"{self.public_url}/partner/v1/claims/summary"))
+
     async def get_claim(self, call: Call) -> Answer:
-        """With its touches, its goals, and why it owns the customer or does not."""
+        """With its touches; and once it pays, its goals and why it brought the customer."""
         claim_id, partner_id = call.path["ClaimId"], call.partner.partner_id
         async with self.database.connection() as conn:
             claim = await claims.find(conn, partner_id, claim_id)
             if claim is None:
                 raise UnknownResource(f"There is no claim {claim_id}")
-            steps, rule = await claims.trace(conn, claim)
+            has_paid = claim.fate is Fate.PAID
+            steps, rule = await claims.trace(conn, claim) if has_paid else ([], "")
             touches = await claims.touches(conn, claim)
-            goals = await claims.goals(conn, claim, limit=_GOALS_SHOWN)
+            goals = await claims.goals(conn, claim, limit=GOALS_SHOWN) if has_paid else []
         data = {
             **_claim(claim),
-            "Touch": [
-                {
-                    "Evidence": touch.evidence.value,
-                    "OccurredDateTime": rfc3339(touch.occurred_at_ms),
-                    "RecordedDateTime": rfc3339(touch.recorded_at_ms),
-                    "ConsentReference": consent_ref,
-                    "Site": site,
-                    "Campaign": touch.campaign,
-                }
-                for touch, consent_ref, site in touches
-            ],
-            "Goal": [
-                {"Goal": goal.goal, "EventId": goal.event_id, "ReachedDateTime": rfc3339(goal.occurred_at_ms)}
-                for goal in goals
-            ],
+            "Touch": list(map(touch_members, touches)),
+            "Goal": list(map(goal_members, goals)),
             "Rule": rule,
-            "Trace": list(map(_sentence, explain(steps, viewer=partner_id))),
+            "Trace": list(map(sentence_members, explain(steps, viewer=partner_id))),
         }
         return Answer(200, envelope(data, address=f"{self.public_url}/partner/v1/claims/{claim_id}"))
 
@@ -134,19 +132,35 @@ def _claim(claim: Claim) -> dict[str, Any]:
     return {
         "ClaimId": claim.claim_id,
         "CustomerToken": claim.customer_token,
-        "State": claim.state.value,
+        "State": claim.fate.value,
         "RecordedDateTime": rfc3339(claim.recorded_at_ms),
-        "ExpirationDateTime": rfc3339(claim.expires_at_ms),
+        "ExpirationDateTime": rfc3339(claim.shown_until_ms),
     }
 
 
-def _sentence(sentence: Sentence) -> dict[str, str]:
+def touch_members(told: tuple[Touch, str, str]) -> dict[str, Any]:
+    touch, consent_ref, site = told
+    return {
+        "Evidence": touch.evidence.value,
+        "OccurredDateTime": rfc3339(touch.occurred_at_ms),
+        "RecordedDateTime": rfc3339(touch.recorded_at_ms),
+        "ConsentReference": consent_ref,
+        "Site": site,
+        "Campaign": touch.campaign,
+    }
+
+
+def goal_members(goal: GoalCounted) -> dict[str, Any]:
+    return {"Goal": goal.goal, "EventId": goal.event_id, "ReachedDateTime": rfc3339(goal.occurred_at_ms)}
+
+
+def sentence_members(sentence: Sentence) -> dict[str, str]:
     return {"Code": sentence.code, "English": sentence.english, "Chinese": sentence.chinese}
 
 
-def _state(text: str | None) -> ClaimState | None:
+def _fate(text: str | None) -> Fate | None:
     if text is None:
         return None
-    if text not in ClaimState.__members__:
-        raise QueryMalformed(f"State is one of {', '.join(ClaimState)}", path="$query.State")
-    return ClaimState(text)
+    if text not in Fate.__members__:
+        raise QueryMalformed(f"State is one of {', '.join(Fate)}", path="$query.State")
+    return Fate(text)

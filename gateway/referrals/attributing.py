@@ -1,31 +1,41 @@
-"""The chore that reads the bank's feed of goals and decides, chunk by chunk, whose customers reached them.
+"""The chore that reads the bank's feed of goals and decides, chunk by chunk, who brought whom and which goals pay.
 
-No network inside a transaction: a chunk is read first, then loaded, judged in memory and written in one transaction
-with the feed's cursor and the events. A bank event is judged once, whatever is read twice.
+No network inside a transaction: a chunk is read first, then loaded, judged in memory (chunk.py) and written in one
+transaction with the feed's cursor and the events. A bank event is judged once, whatever is read twice; one that cannot
+be is set aside for people to see, and the feed goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
+import asyncpg
 import structlog
 
 from gateway import metrics
 from gateway.database import Connection, Database
 from gateway.events import outbox
 from gateway.ids import new_id
-from gateway.partners.identity import IdentityKey, IdentityKeys, PhoneMalformed, identity_tokens, normalise_phone
-from gateway.referrals.goal import GoalOutcome, Ownership, Verdict, judge
+from gateway.partners.identity import IdentityKeys, identity_tokens, normalise_phone
+from gateway.partners.store import know_customers
+from gateway.referrals.chunk import Chunk, Known
+from gateway.referrals.goal import REPEATABLE, Relation
 from gateway.referrals.link import ticket_digest
-from gateway.referrals.model import ClaimState, GoalReached, TermsBook, Touch
-from gateway.referrals.store import batches, claims, goals, links
-from gateway.referrals.store.goals import ClaimChange
+from gateway.referrals.model import GoalReached, ReferralTerms, TermsBook
+from gateway.referrals.plausible import why_not
+from gateway.referrals.store import batches, claims, goals, links, waiting
+from gateway.referrals.store.batches import WaitingFile
+from gateway.referrals.store.waiting import Key
+from gateway.referrals.terms import is_readable, terms_or_wait
 
 CHUNK_EVENTS = 500  # events a transaction: some 40 ms of a worker's loop, in slices
 SLICE_EVENTS = 50  # events judged until the loop serves somebody else
 CHUNKS_A_RUN = 40  # chunks until the chore lets others run
+WAITING_CHUNK = 200  # customers whose goals wait for terms, looked at in one run
 EXPIRE_CHUNK = 10_000  # claims a transaction
 SCANS_KEPT_MS = 30 * 86_400_000  # scans that led nowhere
+FROM_THE_START: Key = ("", 0)
+UNWRITABLE = (asyncpg.DataError, asyncpg.CheckViolationError)  # a value that no table of ours holds
 log = structlog.get_logger(__name__)
 
 
@@ -38,20 +48,6 @@ class FeedEntry:
 
 
 Feed = Callable[[str, int], Awaitable[Sequence[FeedEntry]]]  # (after_cursor, limit)
-_Log = dict[tuple[str, str], list[Touch]]  # (partner, token) → touches
-
-
-@dataclass(slots=True)
-class _Chunk:
-    """What a chunk is judged on, and how it changes while its events are judged in order."""
-
-    known: dict[str, dict[str, Ownership]]
-    tokens: dict[str, list[tuple[str, str]]]  # phone → (partner, token)
-    touches: _Log
-    phones: dict[str, str]  # bank event → normalised phone
-    verdicts: list[tuple[Verdict, str | None]] = field(default_factory=list)
-    events: list[outbox.Event] = field(default_factory=list)
-    claims: dict[str, ClaimChange] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -62,12 +58,13 @@ class GoalDesk:
     keys: IdentityKeys
     terms: TermsBook
     feed: Feed
+    _looked_at: Key = FROM_THE_START  # of the goals that wait for terms: each has its turn
 
     async def attribute_goals_due(self, now_ms: int) -> int:
-        """Chore: returns the number of bank events read."""
-        read = 0
+        """Chore: returns the number of bank events read, and of goals that need wait no longer."""
+        read = await self._judge_waiting(now_ms)
         for _ in range(CHUNKS_A_RUN):
-            taken = await self._attribute_chunk(now_ms)
+            taken = await self._attribute_whatever_comes(now_ms)
             read += taken
             if taken < CHUNK_EVENTS:
                 break
@@ -81,153 +78,181 @@ class GoalDesk:
         metrics.count("parasol_claims_total", expired, outcome="expired")
         return expired
 
-    async def _attribute_chunk(self, now_ms: int) -> int:
+    async def _attribute_whatever_comes(self, now_ms: int) -> int:
+        """A chunk; should a value in it be one that no table holds, one event at a time, and past the one that is."""
+        try:
+            return await self._attribute_chunk(now_ms, limit=CHUNK_EVENTS)
+        except UNWRITABLE as error:
+            log.error("goals_unwritable", error=type(error).__name__)
+        taken = 0
+        for _ in range(CHUNK_EVENTS):
+            try:
+                one = await self._attribute_chunk(now_ms, limit=1)
+            except UNWRITABLE:
+                one = await self._attribute_chunk(now_ms, limit=1, fault="unwritable")
+            taken += one
+            if not one:
+                break
+        return taken
+
+    async def _attribute_chunk(self, now_ms: int, *, limit: int, fault: str | None = None) -> int:
         async with self.database.connection() as conn:
             cursor = await goals.read_cursor(conn)
-        entries = await self.feed(cursor, CHUNK_EVENTS)
+        entries = await self.feed(cursor, limit)
+        faults = [fault or why_not(entry.goal, now_ms=now_ms) for entry in entries]
         async with self.database.transaction() as conn:
-            entries = _heard(entries, await batches.oldest_receipt_ms(conn))
-            if not entries or not await goals.move_cursor(conn, old=cursor, new=entries[-1].cursor):
+            files = await batches.waiting_files(conn)
+            heard = _heard(entries, faults, [file for file in files if self._can_apply(file)])
+            if not heard or not await goals.move_cursor(conn, old=cursor, new=entries[heard - 1].cursor):
                 return 0
-            fresh = await _fresh(conn, entries)
+            judged = list(zip(entries, faults, strict=True))[:heard]
+            await _set_aside(conn, [(entry, why) for entry, why in judged if why], now_ms=now_ms)
+            fresh = await _fresh(conn, [entry.goal for entry, why in judged if not why])
             await self._present_tickets(conn, fresh, now_ms=now_ms)
-            chunk = await self._load(conn, fresh)
+            stalled = [file.batch_id for file in files if not self._can_apply(file)]
+            chunk = Chunk(self.terms, await self._load(conn, fresh, stalled=stalled))
             for place, goal in enumerate(fresh):
                 if place % SLICE_EVENTS == 0:
                     await asyncio.sleep(0)
-                self._judge(goal, chunk)
+                chunk.take(goal)
             await _keep(conn, chunk, now_ms=now_ms)
-        for verdict, _ in chunk.verdicts:
-            metrics.count("parasol_claims_total", outcome=verdict.outcome.value)
-        for goal in fresh:
-            metrics.count("parasol_goals_total", goal=goal.goal)
-        return len(entries)
+        _count(chunk, fresh)
+        return heard
+
+    def _can_apply(self, file: WaitingFile) -> bool:
+        """Goals wait for the touches of a file, but not for terms that somebody has to make readable first."""
+        return is_readable(terms_or_wait(self.terms, file.partner_id, at_ms=file.received_at_ms))
+
+    async def _judge_waiting(self, now_ms: int) -> int:
+        """Goals that have waited for terms; those of one partner never hold up another's."""
+        async with self.database.transaction() as conn:
+            await goals.hold_cursor(conn)
+            keys = await waiting.waiting_for_terms(conn, after=self._looked_at, limit=WAITING_CHUNK)
+            self._looked_at = keys[-1] if len(keys) == WAITING_CHUNK else FROM_THE_START
+            if not keys:
+                return 0
+            files = await batches.waiting_files(conn)
+            stalled = [file.batch_id for file in files if not self._can_apply(file)]
+            chunk = Chunk(self.terms, await self._load_waiting(conn, keys, stalled=stalled))
+            for relations in chunk.known.relations.values():
+                for relation in relations:
+                    chunk.decide_again(relation)
+            await _keep(conn, chunk, now_ms=now_ms)
+        _count(chunk, ())
+        return len(chunk.outcome.verdicts)
 
     async def _present_tickets(self, conn: Connection, fresh: Sequence[GoalReached], *, now_ms: int) -> None:
-        """The bank's app showed a scan ticket: the scan becomes a touch of this customer."""
+        """The bank's app showed a scan ticket: the scan becomes a touch of this customer, whose token is known now."""
         shown = {ticket_digest(goal.scan_ticket): goal for goal in reversed(fresh) if goal.scan_ticket}
         if not shown:
             return
         found = await links.present(
-            conn, [(digest, goal.bank_event_id, goal.occurred_at_ms) for digest, goal in shown.items()]
+            conn, [(digest, goal.bank_event_id, goal.joined_at_ms) for digest, goal in shown.items()]
         )
         newest = {key.partner_id: key for key in await self.keys.all_keys(conn)}
         by_event = {goal.bank_event_id: goal for goal in shown.values()}
         rows = []
         for scan in found:
-            terms, phone = self.terms(scan.partner_id, scan.scanned_at_ms), _phone(by_event[scan.bank_event_id])
-            if phone and scan.partner_id in newest:
+            terms = terms_or_wait(self.terms, scan.partner_id, at_ms=scan.scanned_at_ms)
+            phone = normalise_phone(by_event[scan.bank_event_id].phone)
+            if scan.partner_id in newest:
                 ((_, token),) = identity_tokens([newest[scan.partner_id]], [phone])[phone]
-                lookback_ms = terms.lookback_ms if terms else 0
+                lookback_ms = terms.lookback_ms if isinstance(terms, ReferralTerms) else 0
                 rows.append((new_id("clm"), token, scan.scanned_at_ms + lookback_ms, scan))
         await batches.hold_claims(conn, [scan.partner_id for *_, scan in rows])
         await goals.claim_by_scan(conn, rows, now_ms=now_ms)
-
-    async def _load(self, conn: Connection, fresh: Sequence[GoalReached]) -> _Chunk:
-        """Phones are hashed only for goals that are not decided yet: spending of known customers costs nothing here."""
-        known = await goals.ownerships(conn, {goal.customer_id for goal in fresh})
-        undecided = [goal for goal in fresh if goal.goal not in known.get(goal.customer_id, {})]
-        phones = {goal.bank_event_id: _phone(goal) for goal in undecided}
-        keys: Sequence[IdentityKey] = await self.keys.all_keys(conn) if undecided else ()
-        tokens = identity_tokens(keys, {phone for phone in phones.values() if phone})
-        touches = await goals.touches_of_tokens(conn, [pair for pairs in tokens.values() for pair in pairs])
-        return _Chunk(known, tokens, touches, phones)
-
-    def _judge(self, goal: GoalReached, chunk: _Chunk) -> None:
-        known = chunk.known.setdefault(goal.customer_id, {})
-        pairs = chunk.tokens.get(chunk.phones.get(goal.bank_event_id, ""), [])
-        touches = [touch for pair in pairs for touch in chunk.touches.get(pair, ())]
-        partners = {touch.partner_id for touch in touches} | {own.partner_id for own in known.values()}
-        found = {partner_id: self.terms(partner_id, goal.occurred_at_ms) for partner_id in partners if partner_id}
-        verdict = judge(
-            goal, known, touches=touches, terms={name: terms for name, terms in found.items() if terms is not None}
+        await know_customers(
+            conn, [(scan.partner_id, token) for _, token, _, scan in rows], source="ticket", now_ms=now_ms
         )
-        if verdict.decided is not None:
-            known[goal.goal] = verdict.decided
-        reached = _reached(verdict)
-        chunk.verdicts.append((verdict, reached.event_id if reached else None))
-        chunk.events.extend(event for event in (reached, _owned(verdict)) if event is not None)
-        _change_claims(chunk.claims, verdict, touches)
+
+    async def _load(self, conn: Connection, fresh: Sequence[GoalReached], *, stalled: Sequence[str]) -> Known:
+        """Phones are hashed for goals that count once and for customers who are not decided: spending is cheap."""
+        relations = await goals.relations(conn, {goal.customer_id for goal in fresh})
+        decided = {name for name, found in relations.items() if all(relation.ownership for relation in found)}
+        known = await self._load_waiting(conn, [], stalled=stalled, relations=relations)
+        hashed = [
+            goal
+            for goal in fresh
+            if goal.goal not in REPEATABLE
+            or goal.customer_id not in decided
+            or goal.joined_at_ms not in {relation.joined_at_ms for relation in relations[goal.customer_id]}
+        ]
+        phones = {goal.bank_event_id: normalise_phone(goal.phone) for goal in hashed}
+        tokens = identity_tokens(await self.keys.all_keys(conn) if phones else (), set(phones.values()))
+        known.tokens = {event_id: tokens[phone] for event_id, phone in phones.items()}
+        pairs = [pair for found in tokens.values() for pair in found]
+        known.touches |= await goals.touches_of_tokens(conn, pairs)
+        if stalled:
+            known.unapplied |= await waiting.rows_waiting(conn, stalled, {token for _, token in pairs})
+        return known
+
+    async def _load_waiting(
+        self,
+        conn: Connection,
+        keys: Sequence[Key],
+        *,
+        stalled: Sequence[str],
+        relations: dict[str, list[Relation]] | None = None,
+    ) -> Known:
+        """What is kept of these customers."""
+        found = relations if relations is not None else await goals.relations(conn, {customer for customer, _ in keys})
+        wanted = {(one.customer_id, one.joined_at_ms) for several in found.values() for one in several}
+        undecided = await waiting.undecided(conn, wanted)
+        pairs = [pair for one in undecided.values() for pair in one.tokens]
+        unapplied = await waiting.rows_waiting(conn, stalled, {token for _, token in pairs}) if stalled else set()
+        return Known(
+            found, await waiting.waiting_goals(conn, wanted), undecided, {},
+            await goals.touches_of_tokens(conn, pairs), unapplied,
+        )  # fmt: skip
 
 
-def _heard(entries: Sequence[FeedEntry], oldest_receipt_ms: int | None) -> Sequence[FeedEntry]:
-    """Events up to the receipt of a file that is still being applied; later ones wait until its touches are known."""
-    if oldest_receipt_ms is None:
-        return entries
-    early = [place for place, entry in enumerate(entries) if entry.goal.occurred_at_ms > oldest_receipt_ms]
-    return entries[: early[0]] if early else entries
+def _heard(entries: Sequence[FeedEntry], faults: Sequence[str | None], files: Sequence[WaitingFile]) -> int:
+    """How many events are heard now: who joined after the receipt of a file that is being applied waits for it."""
+    oldest_ms = min((file.received_at_ms for file in files), default=None)
+    if oldest_ms is None:
+        return len(entries)
+    for place, (entry, fault) in enumerate(zip(entries, faults, strict=True)):
+        if fault is None and entry.goal.joined_at_ms > oldest_ms:
+            return place
+    return len(entries)
 
 
-async def _fresh(conn: Connection, entries: Sequence[FeedEntry]) -> list[GoalReached]:
+async def _fresh(conn: Connection, told: Sequence[GoalReached]) -> list[GoalReached]:
     """Each bank event once, in the feed's order."""
-    unique = {entry.goal.bank_event_id: entry.goal for entry in reversed(entries)}
+    unique = {goal.bank_event_id: goal for goal in reversed(told)}
     known = await goals.known_events(conn, list(unique))
     return [goal for goal in reversed(unique.values()) if goal.bank_event_id not in known]
 
 
-def _phone(goal: GoalReached) -> str:
-    """Normalised; empty where the bank's own record is no phone number, which is counted and no reason to stop."""
-    try:
-        return normalise_phone(goal.phone)
-    except PhoneMalformed:
-        log.warning("goal_without_phone", key=goal.bank_event_id, goal=goal.goal)
-        return ""
-
-
-def _reached(verdict: Verdict) -> outbox.Event | None:
-    """The fact that commissions are computed from."""
-    owner, terms, goal = verdict.owner, verdict.terms, verdict.goal
-    if owner is None or terms is None or not verdict.outcome.pays:
-        return None
-    return outbox.Event(
-        type="goal.reached", occurred_at_ms=goal.occurred_at_ms, partner=owner.partner_id,
-        campaign=owner.campaign or None, contract=terms.contract_id, contract_version=terms.version,
-        currency=terms.currency, amount_minor=goal.amount_minor, subject_token=owner.subject_token,
-        data={
-            "goal": goal.goal, "claim_id": owner.claim_id, "anchor_at_ms": owner.anchor_at_ms,
-            "evidence": owner.evidence,
-        },
-    )  # fmt: skip
-
-
-def _owned(verdict: Verdict) -> outbox.Event | None:
-    """The customer has an owner from now on."""
-    owner, terms = verdict.decided, verdict.terms
-    if owner is None or owner.via != "touch" or terms is None:
-        return None
-    return outbox.Event(
-        type="claim.owned", occurred_at_ms=verdict.goal.occurred_at_ms, partner=owner.partner_id,
-        campaign=owner.campaign or None, contract=terms.contract_id, contract_version=terms.version,
-        subject_token=owner.subject_token,
-        data={
-            "goal": owner.goal, "claim_id": owner.claim_id, "evidence": owner.evidence, "until_ms": owner.until_ms,
-        },
-    )  # fmt: skip
-
-
-def _change_claims(changes: dict[str, ClaimChange], verdict: Verdict, touches: Iterable[Touch]) -> None:
-    """OWNING and CONVERTED for the owner's claim, LOST for those that could have won."""
-    own, goal = verdict.owner, verdict.goal
-    if own is None:
+async def _set_aside(conn: Connection, refused: Sequence[tuple[FeedEntry, str]], *, now_ms: int) -> None:
+    """For the bank's operators: what cannot be, and why. Corrected, the bank tells it again."""
+    if not refused:
         return
-    partner_of = {touch.claim_id: touch.partner_id for touch in touches}
-    for claim_id in verdict.losers:
-        changes.setdefault(
-            claim_id,
-            ClaimChange(partner_of[claim_id], claim_id, ClaimState.LOST, goal.customer_id, goal.goal, None),
-        )
-    first = verdict.decided is not None and verdict.decided.via == "touch"
-    state = ClaimState.OWNING if first else ClaimState.CONVERTED
-    if first or verdict.outcome is GoalOutcome.CONVERTED:
-        changes[own.claim_id] = ClaimChange(
-            own.partner_id, own.claim_id, state, goal.customer_id, own.goal, own.until_ms
-        )
+    rows = [(entry.cursor, entry.goal.bank_event_id, entry.goal.goal, why) for entry, why in refused]
+    await waiting.set_aside(conn, rows, now_ms=now_ms)
+    for _, why in refused:
+        metrics.count("parasol_goals_set_aside_total", reason=why)
+        log.error("goal_set_aside", reason=why)
 
 
-async def _keep(conn: Connection, chunk: _Chunk, *, now_ms: int) -> None:
-    decided = [verdict.decided for verdict, _ in chunk.verdicts if verdict.decided is not None]
-    await goals.keep_ownerships(conn, decided, now_ms=now_ms)
-    await goals.keep_verdicts(conn, chunk.verdicts, now_ms=now_ms)
-    await batches.hold_claims(conn, [change.partner_id for change in chunk.claims.values()])
-    await goals.change_claims(conn, chunk.claims.values())
-    await outbox.append(conn, chunk.events, now_ms=now_ms)
+async def _keep(conn: Connection, chunk: Chunk, *, now_ms: int) -> None:
+    outcome = chunk.outcome
+    await goals.keep_ownerships(conn, outcome.decided, now_ms=now_ms)
+    await goals.keep_firsts(conn, outcome.firsts)
+    await waiting.keep_undecided(conn, outcome.undecided)
+    decided = {(own.customer_id, own.joined_at_ms) for own in outcome.decided}
+    if closed := decided & chunk.known.undecided.keys():
+        await waiting.forget_undecided(conn, closed)
+    await goals.keep_verdicts(conn, list(outcome.verdicts.values()), now_ms=now_ms)
+    await batches.hold_claims(conn, [change.partner_id for change in outcome.claims.values()])
+    await goals.change_claims(conn, outcome.claims.values(), now_ms=now_ms)
+    if outcome.vouched:
+        await know_customers(conn, sorted(outcome.vouched), source="feed", now_ms=now_ms)
+    await outbox.append(conn, outcome.events, now_ms=now_ms)
+
+
+def _count(chunk: Chunk, fresh: Sequence[GoalReached]) -> None:
+    for verdict, _ in chunk.outcome.verdicts.values():
+        metrics.count("parasol_claims_total", outcome=verdict.outcome.value)
+    for goal in fresh:
+        metrics.count("parasol_goals_total", goal=goal.goal)

@@ -11,7 +11,9 @@ from gateway.clock import rfc3339
 from gateway.referrals.attribution import RIVALRY_CODES, Step
 
 WORDS: dict[str, tuple[str, str]] = {
-    "won": ("{who} owns the goal: {evidence} of {occurred_at}", "{who}获得归属：依据为 {occurred_at} 的 {evidence}"),
+    "won": (
+        "{who} brought the customer: {evidence} of {occurred_at}", "{who}获得归属：依据为 {occurred_at} 的 {evidence}",
+    ),
     "evidence_outranked": ("not {who}: {winner} outranks {loser}", "{who}未获归属：{winner} 的证据级别高于 {loser}"),
     "later_touch_counts": (
         "not {who}: of equal evidence the later touch counts", "{who}未获归属：同级证据以较晚的触达为准",
@@ -43,25 +45,22 @@ WORDS: dict[str, tuple[str, str]] = {
     "own_higher_id": ("of equal touches of {who}, the first recorded stands for it", "{who}相同的触达以登记在先者为准"),
     "no_contract": ("{who} does not count: no contract was in force", "{who}不计入：当时没有生效的合同"),
     "goal_not_agreed": (
-        "{who} does not count: its contract does not compete for {goal}", "{who}不计入：其合同不参与 {goal} 的归属",
+        "{who} does not count: its contract competes for no customers", "{who}不计入：其合同不参与客户归属",
     ),
     "evidence_not_agreed": (
         "{who} does not count: its contract does not name {evidence}", "{who}不计入：其合同未列明 {evidence}",
     ),
-    "after_goal": (
-        "{who} does not count: recorded at {recorded_at}, not before the goal at {goal_at}",
-        "{who}不计入：登记时间 {recorded_at} 不早于目标达成时间 {goal_at}",
+    "had_account": (
+        "{who} does not count: recorded at {recorded_at}, when the person had had an account since {since}",
+        "{who}不计入：登记时间 {recorded_at}，该客户自 {since} 起已有账户",
     ),
     "outside_lookback": (
         "{who} does not count: the touch of {occurred_at} lies further back than the contract's look-back",
         "{who}不计入：{occurred_at} 的触达超出合同回溯期",
     ),
-    "follows_owner": (
-        "{who} owns the customer since {anchor_at}; the post window runs until {until}",
-        "{who}自 {anchor_at} 起拥有该客户，后续归属期至 {until}",
-    ),
 }  # fmt: skip
-_TIMES = frozenset(("occurred_at", "recorded_at", "goal_at", "anchor_at", "until"))
+_TIMES = frozenset(("occurred_at", "recorded_at", "since", "joined_at"))
+_BANK_ONLY = frozenset(("had_account",))  # who banks here is nobody else's business, before or after
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def explain(steps: Iterable[Step], *, viewer: str | None) -> tuple[Sentence, ...
 
 
 def _may_read(step: Step, viewer: str) -> bool:
-    return step.partner_id == viewer or step.code in RIVALRY_CODES
+    return step.code not in _BANK_ONLY and (step.partner_id == viewer or step.code in RIVALRY_CODES)
 
 
 def _sentence(step: Step, viewer: str | None) -> Sentence:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from gateway.corebank.port import CustomerEvent
 from gateway.referrals.attributing import Feed, FeedEntry
-from gateway.referrals.model import GoalReached
+from gateway.referrals.model import GoalReached, Tenure
 
 
 class CustomerEvents(Protocol):
@@ -33,5 +33,7 @@ def _goal(event: CustomerEvent) -> GoalReached:
         amount_minor=event.amount_minor,
         currency=event.currency,
         occurred_at_ms=event.occurred_ms,
+        tenures=tuple(Tenure(tenure.since_ms, tenure.until_ms) for tenure in event.tenures),
+        first_at_ms=event.first_ms,
         scan_ticket=event.scan_ticket or "",
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 
 
 class Evidence(StrEnum):
@@ -33,10 +33,20 @@ class ReferralTerms:
     pick: Pick
     lookback_ms: int
     post_window_ms: int
-    exclusive_for: frozenset[str]
+    exclusive_for: frozenset[str]  # the goals with which an owner's time begins
+    min_gap_ms: int
+    late_ms: int
+    no_account_since_ms: int | None  # an account that ended so long ago excludes nobody; None: any account does
+    paid_for: frozenset[str]  # the goals that this version has a commission for
 
 
 TermsBook = Callable[[str, int], ReferralTerms | None]  # (partner_id, at_ms): the version in force then, if any
+
+
+class Unreadable(Enum):
+    """Terms that are there and that this program cannot read: what depends on them waits."""
+
+    TERMS = "terms_unreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +64,33 @@ class Touch:
 
 
 @dataclass(frozen=True, slots=True)
+class Tenure:
+    """A time in which the person has had an account at the bank; `until_ms` None: still."""
+
+    since_ms: int
+    until_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Joining:
+    """A person becomes a customer: the moment as of which it is decided who brought them."""
+
+    customer_id: str
+    joined_at_ms: int
+    tenures: tuple[Tenure, ...]
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.customer_id, self.joined_at_ms
+
+
+@dataclass(frozen=True, slots=True)
 class GoalReached:
-    """An event of the bank's feed: this customer opened an account, activated a card, spent money."""
+    """An event of the bank's feed: this customer opened an account, activated a card, spent money.
+
+    `phone` is the one with which the person joined; `tenures` are the times with an account, in order; `first_at_ms` is
+    when the customer first reached this goal since joining. All three are the bank's knowledge, not the telling's.
+    """
 
     bank_event_id: str
     goal: str
@@ -64,20 +99,35 @@ class GoalReached:
     amount_minor: int
     currency: str
     occurred_at_ms: int
+    tenures: tuple[Tenure, ...]
+    first_at_ms: int
     scan_ticket: str = ""
 
     def __repr__(self) -> str:
         return f"GoalReached({self.bank_event_id}, {self.goal})"  # the phone is C2: not for logs
 
+    @property
+    def joined_at_ms(self) -> int:
+        """The beginning of the tenure in which it happened: the last one that had begun."""
+        return max(tenure.since_ms for tenure in self.tenures if tenure.since_ms <= self.occurred_at_ms)
+
 
 class ClaimState(StrEnum):
-    """ELIGIBLE → OWNING → CONVERTED, or LOST; EXPIRED when nothing happened in its window."""
+    """As the bank sees it: ELIGIBLE → OWNING → CONVERTED, or LOST, or EXCLUDED; EXPIRED when its time has passed."""
 
     ELIGIBLE = "ELIGIBLE"
-    OWNING = "OWNING"  # an exclusive goal of this customer was decided for this claim
-    CONVERTED = "CONVERTED"  # and a later goal was reached within the post window
+    EXCLUDED = "EXCLUDED"  # its touches did not count when the customer joined, or were made after that
+    OWNING = "OWNING"  # the customer was brought by this claim
+    CONVERTED = "CONVERTED"  # and reached a further goal within the post window
     LOST = "LOST"  # decided for another claim
     EXPIRED = "EXPIRED"
+
+
+class Fate(StrEnum):
+    """All that its partner sees of a claim. Whoever has not paid looks alike: a stranger, a customer, another's."""
+
+    RECORDED = "RECORDED"
+    PAID = "PAID"  # a goal was reached that a commission is due for
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +138,24 @@ class Claim:
     partner_id: str
     customer_token: str
     state: ClaimState
+    reason: str | None
     recorded_at_ms: int
+    told_until_ms: int | None
     expires_at_ms: int
-    goal: str | None
     customer_id: str | None
+    joined_at_ms: int | None
+    paid_at_ms: int | None
+
+    @property
+    def fate(self) -> Fate:
+        return Fate.RECORDED if self.paid_at_ms is None else Fate.PAID
+
+    @property
+    def shown_until_ms(self) -> int:
+        """Until it pays, what follows from the partner's own files and nothing else."""
+        if self.paid_at_ms is None and self.told_until_ms is not None:
+            return self.told_until_ms
+        return self.expires_at_ms
 
 
 class BatchState(StrEnum):
@@ -141,6 +205,7 @@ ROW_CODES: dict[str, RowOutcome] = {
     "CONSENT_MALFORMED": RowOutcome.ERROR,
     "TOUCHED_AT_MALFORMED": RowOutcome.ERROR,
     "TOUCHED_IN_FUTURE": RowOutcome.ERROR,
+    "TOO_LATE": RowOutcome.EXCLUDED,
     "SITE_UNKNOWN": RowOutcome.ERROR,
     "NOT_IN_CONTRACT": RowOutcome.EXCLUDED,
     "OUTSIDE_LOOKBACK": RowOutcome.EXCLUDED,

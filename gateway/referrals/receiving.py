@@ -20,6 +20,7 @@ from gateway.referrals import batch as rules
 from gateway.referrals.model import ROW_CODES, Batch, BatchState, Evidence, ReferralTerms, RowOutcome, TermsBook
 from gateway.referrals.store import batches
 from gateway.referrals.store.batches import RowTerms
+from gateway.referrals.terms import is_readable, terms_or_wait
 from gateway.refusal import UnknownResource
 
 CHUNK_ROWS = 10_000  # rows a transaction: well below a second, so that a crash repeats little and locks are short
@@ -78,6 +79,7 @@ class BatchDesk:
                 assert locked is not None, "batches are never deleted"
                 if locked.state is BatchState.DECLARED:
                     await self._check_unseen(conn, locked)
+                    self.terms(partner_id, now_ms)  # unreadable ones refuse the file: nobody could apply it
                     rows, tokens = await batches.copy_in(conn, file)
                     rules.check_totals(locked, rows=rows, distinct_tokens=tokens)
                     await batches.keep_file(conn, locked, now_ms=now_ms)
@@ -109,12 +111,12 @@ class BatchDesk:
 
     async def _apply_chunk(self, now_ms: int) -> int:
         async with self.database.transaction() as conn:
-            batch = await batches.next_waiting(conn)
+            batch = await self._next_readable(conn)
             if batch is None:
                 return 0
             to_row = min(batch.cursor_row + CHUNK_ROWS, batch.row_count)
             terms = await self._row_terms(conn, batch)
-            codes = await batches.apply_rows(conn, batch, terms, to_row=to_row)
+            codes = await batches.apply_rows(conn, batch, terms, to_row=to_row, now_ms=now_ms)
             counts = _by_outcome(codes)
             after = await batches.advance(
                 conn, batch, to_row=to_row, ok=counts[RowOutcome.OK], error=counts[RowOutcome.ERROR],
@@ -127,6 +129,15 @@ class BatchDesk:
             metrics.count("parasol_claims_total", count, outcome=_LABELS[outcome])
         return to_row - batch.cursor_row
 
+    async def _next_readable(self, conn: Connection) -> Batch | None:
+        """Terms that cannot be read hold up their partner's files, and nobody else's."""
+        passed_over: list[str] = []
+        while (batch := await batches.next_waiting(conn, passed_over=passed_over)) is not None:
+            if is_readable(terms_or_wait(self.terms, batch.partner_id, at_ms=_receipt(batch))):
+                break
+            passed_over.append(batch.batch_id)
+        return batch
+
     async def _row_terms(self, conn: Connection, batch: Batch) -> RowTerms:
         """As of the file's receipt: a batch that waits is judged as one that does not."""
         terms = self.terms(batch.partner_id, _receipt(batch))
@@ -137,6 +148,8 @@ class BatchDesk:
             epochs=tuple(key.epoch for key in keys if key.partner_id == batch.partner_id),
             sites=tuple(site.site_id for site in partner.sites) if partner else (),
             lookback_ms=terms.lookback_ms if terms is not None and agreed else None,
+            late_ms=terms.late_ms if terms is not None else 0,
+            min_gap_ms=terms.min_gap_ms if terms is not None else 0,
         )
 
     async def _check_queue(self, conn: Connection, draft: Batch, *, now_ms: int) -> None:

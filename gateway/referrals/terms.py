@@ -4,7 +4,10 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from gateway.partners.contract import Contract
-from gateway.referrals.model import Evidence, Pick, ReferralTerms, TermsBook
+from gateway.referrals.model import Evidence, Pick, ReferralTerms, TermsBook, Unreadable
+from gateway.refusal import Refusal
+
+DAY_MS = 86_400_000
 
 
 def terms_book(contract_at: Callable[[str, int], Contract | None]) -> TermsBook:
@@ -32,4 +35,22 @@ def referral_terms(partner_id: str, contract: Contract) -> ReferralTerms | None:
         lookback_ms=agreed.lookback_ms,
         post_window_ms=agreed.post_window_ms,
         exclusive_for=frozenset(agreed.exclusive_for),
+        min_gap_ms=agreed.min_gap_ms,
+        late_ms=contract.settle.late_days * DAY_MS,
+        no_account_since_ms=agreed.no_account_since_ms,
+        paid_for=frozenset(commission.goal for commission in contract.commission),
     )
+
+
+def terms_or_wait(terms: TermsBook, partner_id: str, *, at_ms: int) -> ReferralTerms | Unreadable | None:
+    """The version in force then, none, or one that is there and cannot be read: that is no reason to pay nothing."""
+    try:
+        return terms(partner_id, at_ms)
+    except Refusal as refusal:
+        if refusal.code != Unreadable.TERMS.value:
+            raise
+        return Unreadable.TERMS
+
+
+def is_readable(terms: ReferralTerms | Unreadable | None) -> bool:
+    return not isinstance(terms, Unreadable)

@@ -3,6 +3,7 @@
 import hashlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes, hmac
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, hmac
 from gateway.clock import now_ms, rfc3339
 from gateway.referrals.attributing import FeedEntry, GoalDesk
 from gateway.referrals.batch_api import BatchApi
-from gateway.referrals.model import GoalReached
+from gateway.referrals.model import GoalReached, Tenure
 from tests.conftest import World
 
 V1 = "/partner/v1"
@@ -66,6 +67,20 @@ async def reach(world: World, *goals: GoalReached) -> None:
 
 
 def opened(event_id: str, phone: str = PHONE, *, ticket: str = "", after_ms: int = 5_000) -> GoalReached:
+    at_ms = now_ms() + after_ms
     return GoalReached(
-        event_id, "ACCOUNT_OPENED", f"cus-{phone}", phone, 0, "CNY", now_ms() + after_ms, scan_ticket=ticket
+        event_id, "ACCOUNT_OPENED", f"cus-{phone}", phone, 0, "CNY", at_ms, (Tenure(at_ms, None),), at_ms, ticket
     )
+
+
+def activated(event_id: str, account: GoalReached) -> GoalReached:
+    """The card of somebody who opened an account: the demo's contracts pay for it."""
+    at_ms = account.occurred_at_ms + 1
+    return replace(account, bank_event_id=event_id, goal="CARD_ACTIVATED", occurred_at_ms=at_ms, first_at_ms=at_ms)
+
+
+async def bank_sees(world: World, partner_id: str, query: str = "") -> list[dict[str, Any]]:
+    """A partner's claims as the bank's operators see them."""
+    answer = await world.ops("ops-maker", "GET", f"/admin/v1/partners/{partner_id}/claims{query}")
+    assert answer.status_code == 200, answer.text
+    return list(answer.json()["Data"]["Claim"])

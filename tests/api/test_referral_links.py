@@ -7,7 +7,7 @@ import pytest
 from gateway.clock import now_ms
 from gateway.referrals import link as rules
 from gateway.referrals.store import links
-from tests.api.referral_calls import PHONE, V1, csv_file, opened, reach, send, token_of
+from tests.api.referral_calls import PHONE, V1, activated, csv_file, opened, reach, send, token_of
 from tests.conftest import World
 
 
@@ -33,14 +33,17 @@ async def test_a_link_leads_to_the_bank_and_its_scan_brings_the_customer(world: 
     link = await make_link(world, Campaign="autumn")
     ticket = await follow(world, link)
     await send(world, "shopco", csv_file(await token_of(world, "shopco", PHONE)))
-    await reach(world, opened("e1", ticket=ticket))
-    (claim,) = (await world.client("parkco").call("GET", f"{V1}/claims?State=OWNING")).json()["Data"]["Claim"]
+    await reach(world, account := opened("e1", ticket=ticket))
+    assert not (await world.client("parkco").call("GET", f"{V1}/claims")).json()["Data"]["Claim"], "not before it pays"
+    await reach(world, account, activated("e2", account))
+    (claim,) = (await world.client("parkco").call("GET", f"{V1}/claims")).json()["Data"]["Claim"]
+    assert claim["State"] == "PAID"
     full = (await world.client("parkco").call("GET", f"{V1}/claims/{claim['ClaimId']}")).json()["Data"]
     assert full["Touch"][0]["Evidence"] == "signed_scan"
     assert full["Touch"][0]["Campaign"] == "autumn"
     assert full["Touch"][0]["ConsentReference"].startswith("scan:")
     assert [line["English"] for line in full["Trace"]][1] == "not another partner's claim: signed_scan outranks batch"
-    assert full["Goal"][0]["Goal"] == "ACCOUNT_OPENED"
+    assert full["Goal"][0]["Goal"] == "CARD_ACTIVATED"
     (event,) = await world.sql("SELECT campaign, partner FROM event WHERE type = 'goal.reached'")
     assert (event["campaign"], event["partner"]) == ("autumn", "parkco")
 
@@ -50,7 +53,7 @@ async def test_a_ticket_counts_once(world: World) -> None:
     await reach(world, opened("e1", ticket=ticket), opened("e2", "+8613900009999", ticket=ticket))
     assert len(await world.sql("SELECT FROM referral_touch")) == 1
     outcomes = await world.sql("SELECT outcome FROM referral_goal ORDER BY bank_event_id")
-    assert [row["outcome"] for row in outcomes] == ["owned", "nobody"]
+    assert [row["outcome"] for row in outcomes] == ["no_commission", "nobody"]
 
 
 async def test_a_made_up_ticket_and_one_from_after_the_goal_are_worth_nothing(world: World) -> None:

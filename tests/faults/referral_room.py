@@ -12,33 +12,51 @@ from gateway.keyring import Keyring
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import Partner, PartnerState, Site
 from gateway.referrals.attributing import FeedEntry, GoalDesk
-from gateway.referrals.model import Batch, Evidence, GoalReached, Pick, ReferralTerms
+from gateway.referrals.model import Batch, Evidence, GoalReached, Pick, ReferralTerms, Tenure
 from gateway.referrals.receiving import BatchDesk, Declaration
 
 NOW = to_ms(datetime(2026, 9, 15, 8, 0, tzinfo=UTC))
 DAY = 86_400_000
 HEADER = "customer_token,consent_ref,touched_at,site"
 TOUCHED = "2026-09-14T08:00:00Z"
+GOALS = frozenset({"ACCOUNT_OPENED", "CARD_ACTIVATED", "SPEND"})
 TERMS = ReferralTerms(
-    "parkco", "parkco-2026", 3, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"})
-)
+    "parkco", "parkco-2026", 3, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"}),
+    DAY, 3 * DAY, None, GOALS,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
 class BankFeed:
-    """The bank's goal events, in the order in which they are added."""
+    """The bank's goal events, told in the order in which they are added; the bank knows them all from the start."""
 
     goals: list[GoalReached] = field(default_factory=list)
+    tenures: dict[str, tuple[Tenure, ...]] = field(default_factory=dict)  # by phone, where a test says so
 
     async def read(self, after: str, limit: int) -> Sequence[FeedEntry]:
         start = int(after or 0)
-        return [FeedEntry(str(place + 1), goal) for place, goal in enumerate(self.goals)][start : start + limit]
+        told = list(enumerate(self.goals, 1))[start : start + limit]
+        return [FeedEntry(str(place), self._as_the_bank_knows(goal)) for place, goal in told]
+
+    def _as_the_bank_knows(self, goal: GoalReached) -> GoalReached:
+        mine = [other for other in self.goals if other.customer_id == goal.customer_id]
+        opened = [other.occurred_at_ms for other in mine if other.goal == "ACCOUNT_OPENED"]
+        since = min(opened or [other.occurred_at_ms for other in mine])
+        if goal.tenures:
+            return goal
+        tenures = self.tenures.get(goal.phone, (Tenure(since, None),))
+        joined = max((one.since_ms for one in tenures if one.since_ms <= goal.occurred_at_ms), default=0)
+        first = min(
+            (o.occurred_at_ms for o in mine if o.goal == goal.goal and o.occurred_at_ms >= joined),
+            default=goal.occurred_at_ms,
+        )
+        return replace(goal, tenures=tenures, first_at_ms=first)
 
     def add(
         self, goal: str, phone: str, *, at_ms: int, amount: int = 0, ticket: str = "", event_id: str = ""
     ) -> GoalReached:
         event_id = event_id or f"bank-{len(self.goals)}"
-        entry = GoalReached(event_id, goal, f"cus-{phone}", phone, amount, "CNY", at_ms, ticket)
+        entry = GoalReached(event_id, goal, f"cus-{phone}", phone, amount, "CNY", at_ms, (), at_ms, ticket)
         self.goals.append(entry)
         return entry
 

@@ -19,7 +19,7 @@ from gateway.referrals.batch import (
     ReferralsNotAgreed,
     TooManyBatches,
 )
-from gateway.referrals.model import Evidence
+from gateway.referrals.model import Batch, Evidence
 from gateway.referrals.receiving import Declaration
 from gateway.referrals.store import batches as store
 from tests.faults.referral_room import DAY, NOW, Room, csv_file, open_room, row
@@ -53,7 +53,7 @@ async def test_every_row_of_a_file_gets_its_result(room: Room) -> None:
             row(second, touched="2026-08-01T00:00:00Z"),
             row(second, site="lot-1", touched="2026-09-15T16:00:00.5+08:00"),
             row(second),
-            row(third, touched="2026-09-15T08:04:00Z"),
+            row(third, touched="2026-09-15T08:00:50Z"),
         ]
     )
     assert await room.batches.apply_batches_due(NOW + 1) == 13
@@ -69,7 +69,7 @@ async def test_every_row_of_a_file_gets_its_result(room: Room) -> None:
         (7, "TOUCHED_AT_MALFORMED"),
         (8, "TOUCHED_IN_FUTURE"),
         (9, "SITE_UNKNOWN"),
-        (10, "OUTSIDE_LOOKBACK"),
+        (10, "TOO_LATE"),
         (11, "OK"),
         (12, "DUPLICATE_IN_FILE"),
         (13, "OK"),
@@ -87,7 +87,7 @@ async def test_an_applied_batch_is_one_fact_and_its_text_does_not_stay(room: Roo
 
 
 async def test_a_clock_that_is_ahead_does_not_make_a_touch_later_than_its_receipt(room: Room) -> None:
-    await room.send([row(await room.token("parkco", PHONES[0]), touched="2026-09-15T08:04:00Z")])
+    await room.send([row(await room.token("parkco", PHONES[0]), touched="2026-09-15T08:00:50Z")])
     await room.batches.apply_batches_due(NOW)
     (touch,) = await room.sql("SELECT occurred_at_ms FROM referral_touch")
     assert touch["occurred_at_ms"] == NOW
@@ -138,18 +138,55 @@ async def test_two_processes_that_apply_at_once_share_the_work(room: Room, monke
     assert {claim["n"] for claim in claims} == {1}
 
 
-async def test_the_same_customer_again_counts_only_with_a_newer_touch(room: Room) -> None:
-    token = await room.token("parkco", PHONES[0])
-    await room.send([row(token)], number="a")
-    await room.batches.apply_batches_due(NOW)
-    again = await room.send([row(token, consent="c-2")], number="b")
-    newer = await room.send([row(token, touched="2026-09-15T07:00:00Z")], number="c")
-    await room.batches.apply_batches_due(NOW)
+async def codes_of(room: Room, *batches: Batch) -> list[str]:
     async with room.database.connection() as conn:
-        (old,) = await store.results(conn, again.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=9)
-        (new,) = await store.results(conn, newer.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=9)
-    assert (old.code, new.code) == ("ALREADY_CLAIMED_BY_YOU", "OK")
-    assert len(await room.sql("SELECT FROM referral_claim")) == 1
+        found = [
+            await store.results(conn, batch.batch_id, codes=receiving.ROW_CODES, after_row=0, limit=50)
+            for batch in batches
+        ]
+    return [result.code for results in found for result in results]
+
+
+async def test_rows_sent_again_do_not_keep_a_touch_fresh(room: Room) -> None:
+    """Within the gap nothing renews a touch; after it, only a contact with a consent of its own."""
+    token = await room.token("parkco", PHONES[0])
+    resent = [
+        await room.send([row(token)], number="a"),
+        await room.send([row(token, consent="c-2")], number="b"),
+        await room.send([row(token, consent="c-3", touched="2026-09-15T07:59:59Z")], number="c"),
+        await room.send([row(token, touched="2026-09-15T08:00:00Z")], number="d"),
+        await room.send([row(token, consent="c-4", touched="2026-09-15T08:00:00Z")], number="e"),
+        await room.send([row(token, consent="c-4", touched="2026-09-20T08:00:00Z")], number="f", now_ms=NOW + 5 * DAY),
+    ]
+    await room.batches.apply_batches_due(NOW + 5 * DAY)
+    known = "ALREADY_CLAIMED_BY_YOU"
+    assert await codes_of(room, *resent) == ["OK", known, known, known, "OK", known]
+    assert len(await room.sql("SELECT FROM referral_touch")) == 2
+
+
+async def test_a_row_told_after_late_days_is_too_late_and_poisons_nothing(room: Room) -> None:
+    """From the year 0001 to the year 9999, at every offset: each such row has its code, and the others are applied."""
+    tokens_ = await tokens(room, "parkco", PHONES[:12])
+    moments = [
+        "2026-09-12T08:00:00Z", "2026-09-12T07:59:59.999Z", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00-14:00",
+        "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:60Z", "0000-01-01T00:00:00Z", "2026-09-15T08:01:00+00:00",
+        "2026-09-15T08:01:00.001Z", "2026-09-15T22:00:00+14:00", "2026-09-15T08:00:00+99:99", "1999-12-31T23:59:59Z",
+    ]  # fmt: skip
+    batch = await room.send([row(token, touched=at) for token, at in zip(tokens_, moments, strict=True)])
+    assert await room.batches.apply_batches_due(NOW) == 12
+    assert await codes_of(room, batch) == [
+        "OK", "TOO_LATE", "TOO_LATE", "TOO_LATE", "TOUCHED_IN_FUTURE", "TOUCHED_IN_FUTURE", "TOUCHED_AT_MALFORMED",
+        "OK", "TOUCHED_IN_FUTURE", "OK", "TOUCHED_AT_MALFORMED", "TOO_LATE",
+    ]  # fmt: skip
+    assert (await room.batches.find("parkco", batch.batch_id)).state == "APPLIED"
+
+
+async def test_an_applied_row_makes_its_customer_known_and_a_refused_one_does_not(room: Room) -> None:
+    first, second = await tokens(room, "parkco", PHONES[:2])
+    await room.send([row(first), row(second, consent="")])
+    await room.batches.apply_batches_due(NOW + 7)
+    known = await room.sql("SELECT partner_id, token, epoch, source, known_at_ms FROM known_customer")
+    assert known == [{"partner_id": "parkco", "token": first, "epoch": 1, "source": "batch", "known_at_ms": NOW + 7}]
 
 
 async def test_a_file_is_received_once_whatever_its_number(room: Room) -> None:

@@ -43,7 +43,7 @@ async def test_one_partner_owns_a_customer_and_later_goals_follow_within_the_win
     feed.add("SPEND", PHONES[0], at_ms=NOW + 4, amount=99)
     feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 5)
     feed.add("SPEND", PHONES[0], at_ms=NOW + 91 * DAY, amount=1)
-    assert await room.goals.attribute_goals_due(NOW + 10) == 6
+    assert await room.goals.attribute_goals_due(NOW + 91 * DAY) == 6
     outcomes = await room.sql("SELECT goal, outcome, partner_id FROM referral_goal ORDER BY occurred_at_ms")
     assert [(entry["goal"], entry["outcome"]) for entry in outcomes] == [
         ("ACCOUNT_OPENED", "owned"),
@@ -96,9 +96,11 @@ async def test_a_customer_who_came_alone_cannot_be_claimed_afterwards_and_nobody
     room.feed.add("CARD_ACTIVATED", PHONES[0], at_ms=NOW + 11)
     await room.goals.attribute_goals_due(NOW + 20)
     assert not await room.sql("SELECT FROM event WHERE type = 'goal.reached'")
-    same = "SELECT state, goal, customer_id, expires_at_ms FROM referral_claim"
+    same = "SELECT told_until_ms, paid_at_ms, recorded_at_ms FROM referral_claim"
     customer, stranger = await room.sql(same)
     assert customer == stranger, "a claim on a customer of the bank looks like one on anybody else"
+    seen = await room.sql("SELECT state, reason FROM referral_claim ORDER BY state")
+    assert [(one["state"], one["reason"]) for one in seen] == [("ELIGIBLE", None), ("EXCLUDED", "had_account")]
     batches = await room.sql("SELECT ok_count, error_count, excluded_count FROM referral_batch")
     assert batches[0] == batches[1]
 
@@ -134,7 +136,8 @@ async def test_a_claim_ends_with_its_window_and_lives_again_with_a_new_touch(roo
     assert await room.goals.expire_claims_due(NOW + 31 * DAY) == 1
     assert await states(room) == {"parkco": "EXPIRED"}
     token = await room.token("parkco", PHONES[0])
-    await room.send([row(token, touched="2026-10-20T00:00:00Z")], number="b", now_ms=NOW + 40 * DAY)
+    again = row(token, consent="c-2", touched="2026-10-24T00:00:00Z")
+    await room.send([again], number="b", now_ms=NOW + 40 * DAY)
     await room.batches.apply_batches_due(NOW + 40 * DAY)
     assert await states(room) == {"parkco": "ELIGIBLE"}
 
@@ -162,6 +165,6 @@ async def test_the_database_itself_refuses_a_second_owner_and_a_changed_log(room
             await room.sql(statement)
     with pytest.raises(asyncpg.UniqueViolationError):
         await room.sql(
-            """INSERT INTO referral_owner (customer_id, goal, via, anchor_at_ms, until_ms, rule, trace, bank_event_id,
-                   decided_at_ms) SELECT customer_id, goal, 'nobody', 1, 1, 'r', '[]', 'x', 1 FROM referral_owner"""
+            """INSERT INTO referral_owner (customer_id, joined_at_ms, exclusive_for, post_window_ms, rule, trace,
+                   decided_at_ms) SELECT customer_id, joined_at_ms, '{}', 1, 'r', '[]', 1 FROM referral_owner"""
         )

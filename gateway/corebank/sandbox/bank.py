@@ -21,9 +21,11 @@ from gateway.corebank.port import (
     OrderStatus,
     PaymentOrder,
     RefundOrder,
+    Tenure,
     Transaction,
 )
 from gateway.corebank.sandbox import store
+from gateway.corebank.sandbox.goal_feed import store as goal_feed
 from gateway.corebank.sandbox.store import Booking
 from gateway.database import Connection, Database
 from gateway.money import Money
@@ -98,7 +100,7 @@ class SandboxBank:
 
     async def customer_events(self, *, after: int, limit: int) -> tuple[CustomerEvent, ...]:
         async with self.database.connection() as conn:
-            rows = await store.customer_events(conn, after=after, limit=limit)
+            rows = await goal_feed.customer_events(conn, after=after, limit=limit)
         return tuple(_event(row) for row in rows)
 
     async def decide(self, order_id: str) -> OrderOutcome | None:
@@ -202,5 +204,7 @@ def _transaction(row: Record) -> Transaction:
 def _event(row: Record) -> CustomerEvent:
     return CustomerEvent(
         row["seq"], row["event_id"], CustomerEventKind(row["kind"]), row["customer_id"], row["amount_minor"],
-        row["currency"], row["occurred_ms"], row["phone"], row["scan_ticket"],
+        row["currency"], row["occurred_ms"], row["first_ms"],
+        tuple(Tenure(since, until) for since, until in zip(row["sinces"], row["untils"], strict=True)),
+        row["phone"], row["scan_ticket"],
     )  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gateway.corebank.sandbox import store
 from gateway.corebank.sandbox.bank import hash_passcode
+from gateway.corebank.sandbox.goal_feed import store as goal_feed
 from gateway.corebank.sandbox.store import FeedEvent, NewCustomer
 from gateway.database import Database
 
@@ -54,7 +55,7 @@ class Counter:
         new = [_new_customer(opening, passcode) for opening in openings]
         async with self.database.transaction() as conn:
             fresh = await store.open_customers(conn, new, source_account=TREASURY)
-            await store.append_events(
+            await goal_feed.append_events(
                 conn,
                 [
                     FeedEvent(f"open-{c.customer_id}", "ACCOUNT_OPENED", c.customer_id, 0, o.currency, o.occurred_ms,
@@ -68,7 +69,7 @@ class Counter:
     async def tell(self, events: Sequence[FeedEvent]) -> set[str]:
         """Cards activated and money spent, onto the goal feed; returns the ids that were new."""
         async with self.database.transaction() as conn:
-            return await store.append_events(conn, events)
+            return await goal_feed.append_events(conn, events)
 
     async def customer_ids(self, phones: Sequence[str]) -> dict[str, str]:
         async with self.database.connection() as conn:

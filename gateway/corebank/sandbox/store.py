@@ -9,7 +9,6 @@ from gateway.corebank.port import OrderStatus
 from gateway.database import Connection
 from gateway.money import Money
 
-_FEED_LOCK = 0x66656564  # advisory lock: "feed"; its writers take turns, so a reader never passes a row by
 _ACCOUNT = """account_id, customer_id, currency, nickname, type_code, scheme, identification, holder, opened_ms,
     balance_minor, overdraft"""
 _ORDER = "kind, payment_id, debtor, creditor, amount_minor, currency, status, reason"
@@ -125,16 +124,6 @@ async def order(conn: Connection, order_id: str) -> Record | None:
     return await conn.fetchrow(f"SELECT {_ORDER} FROM sandbox_bank.bank_order WHERE order_id = $1", order_id)
 
 
-async def customer_events(conn: Connection, *, after: int, limit: int) -> list[Record]:
-    return await conn.fetch(
-        """SELECT e.seq, e.event_id, e.kind, e.customer_id, e.amount_minor, e.currency, e.occurred_ms, e.scan_ticket,
-             c.phone
-           FROM sandbox_bank.customer_event e JOIN sandbox_bank.customer c USING (customer_id)
-           WHERE e.seq > $1 ORDER BY e.seq LIMIT $2""",
-        after, limit,
-    )  # fmt: skip
-
-
 # --- orders ---------------------------------------------------------------------------------------------------
 async def take_fault(conn: Connection) -> str | None:
     """The effect that the next order suffers, used up."""
@@ -213,7 +202,7 @@ async def move(conn: Connection, booking: Booking, *, booked_ms: int) -> None:
     )  # fmt: skip
 
 
-# --- customers and the goal feed ------------------------------------------------------------------------------
+# --- customers ------------------------------------------------------------------------------------------------
 async def open_customers(conn: Connection, customers: Sequence[NewCustomer], *, source_account: str) -> set[str]:
     """Customers with an account each, and their opening money out of the bank's own account; returns the new ids."""
     rows = await conn.fetch(
@@ -271,21 +260,3 @@ async def open_house_account(conn: Connection, account_id: str, *, holder: str, 
            VALUES ($1, NULL, $4, $3, 'CACC', 'CN.CNAPS.AccountNumber', $2, $3, $6, $5) ON CONFLICT DO NOTHING""",
         account_id, identification, holder, currency, overdraft, opened_ms,
     )  # fmt: skip
-
-
-async def append_events(conn: Connection, events: Sequence[FeedEvent]) -> set[str]:
-    """Onto the goal feed, in order; returns the ids that were new."""
-    if not events:
-        return set()
-    await conn.execute("SELECT pg_advisory_xact_lock($1)", _FEED_LOCK)
-    rows = await conn.fetch(
-        """INSERT INTO sandbox_bank.customer_event
-             (event_id, kind, customer_id, amount_minor, currency, occurred_ms, scan_ticket)
-           SELECT i, k, c, a, u, o, s
-           FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::text[])
-             WITH ORDINALITY AS x (i, k, c, a, u, o, s, place)
-           ORDER BY place ON CONFLICT DO NOTHING RETURNING event_id""",
-        *map(list, zip(*((e.event_id, e.kind, e.customer_id, e.amount_minor, e.currency, e.occurred_ms, e.scan_ticket)
-                         for e in events), strict=True)),
-    )  # fmt: skip
-    return {row["event_id"] for row in rows}

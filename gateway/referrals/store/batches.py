@@ -28,6 +28,17 @@ class RowTerms:
     epochs: tuple[int, ...]
     sites: tuple[str, ...]
     lookback_ms: int | None
+    late_ms: int
+    min_gap_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A file that is here and not wholly applied."""
+
+    batch_id: str
+    partner_id: str
+    received_at_ms: int
 
 
 async def declare(conn: Connection, batch: Batch) -> Batch:
@@ -117,21 +128,24 @@ async def keep_file(conn: Connection, batch: Batch, *, now_ms: int) -> None:
     )  # fmt: skip
 
 
-async def next_waiting(conn: Connection) -> Batch | None:
-    """The batch received first, locked; one that another process works on is passed over."""
+async def next_waiting(conn: Connection, *, passed_over: Collection[str]) -> Batch | None:
+    """The batch received first, locked; one that another process works on is passed over, and those named."""
     row = await conn.fetchrow(
-        f"""SELECT {_COLUMNS} FROM referral_batch WHERE state IN ('RECEIVED', 'APPLYING')
-            ORDER BY received_at_ms, batch_id LIMIT 1 FOR UPDATE SKIP LOCKED"""  # noqa: S608
+        f"""SELECT {_COLUMNS} FROM referral_batch
+            WHERE state IN ('RECEIVED', 'APPLYING') AND batch_id <> ALL ($1::text[])
+            ORDER BY received_at_ms, batch_id LIMIT 1 FOR UPDATE SKIP LOCKED""",  # noqa: S608
+        list(passed_over),
     )
     return _batch(row) if row else None
 
 
-async def oldest_receipt_ms(conn: Connection) -> int | None:
-    """When the oldest file came that is not wholly applied: goals after it wait, so that its touches are heard."""
-    found: int | None = await conn.fetchval(
-        "SELECT min(received_at_ms) FROM referral_batch WHERE state IN ('RECEIVED', 'APPLYING')"
+async def waiting_files(conn: Connection) -> list[WaitingFile]:
+    """Files that are not wholly applied: who joined after their receipt waits, so that their touches are heard."""
+    rows = await conn.fetch(
+        """SELECT batch_id, partner_id, received_at_ms FROM referral_batch WHERE state IN ('RECEIVED', 'APPLYING')
+           ORDER BY received_at_ms"""
     )
-    return found
+    return [WaitingFile(**row) for row in rows]
 
 
 # One statement a chunk. A row leaves the file and becomes a touch of a claim, or a refusal with its code. The checks go
@@ -158,6 +172,7 @@ WITH taken AS MATERIALIZED (
                 WHEN told_ms IS NULL THEN 'TOUCHED_AT_MALFORMED'
                 WHEN told_ms > $7::bigint + $12::bigint THEN 'TOUCHED_IN_FUTURE'
                 WHEN $8::bigint IS NULL THEN 'NOT_IN_CONTRACT'
+                WHEN told_ms < $7::bigint - $13::bigint THEN 'TOO_LATE'
                 WHEN told_ms < $7::bigint - $8::bigint THEN 'OUTSIDE_LOOKBACK' END AS time_code
     FROM formed
 ), numbered AS (
@@ -167,24 +182,34 @@ WITH taken AS MATERIALIZED (
            coalesce(c.claim_id, 'clm_' || substr($1, 5, 10) || substr(md5($1 || ':' || n.row_no), 1, 16)) AS claim_id,
            CASE WHEN n.time_code IS NOT NULL THEN n.time_code
                 WHEN n.nth > 1 OR c.last_batch_id = $1 THEN 'DUPLICATE_IN_FILE'
-                WHEN n.at_ms <= c.last_told_ms THEN 'ALREADY_CLAIMED_BY_YOU' END AS code
-    FROM numbered n LEFT JOIN referral_claim c ON c.partner_id = $2 AND c.customer_token = n.customer_token
+                WHEN n.at_ms < c.last_told_ms + $14::bigint THEN 'ALREADY_CLAIMED_BY_YOU'
+                WHEN c.claim_id IS NOT NULL AND EXISTS (
+                         SELECT FROM referral_touch t WHERE t.claim_id = c.claim_id AND t.partner_id = $2
+                                                        AND t.consent_ref = n.consent_ref)
+                     THEN 'ALREADY_CLAIMED_BY_YOU' END AS code
+    FROM numbered n LEFT JOIN referral_claim c
+         ON c.partner_id = $2 AND c.customer_token = n.customer_token AND c.witness = 'partner'
 ), claimed AS (
-    INSERT INTO referral_claim (partner_id, claim_id, customer_token, state, recorded_at_ms, last_told_ms,
-                                last_batch_id, expires_at_ms)
-    SELECT $2, claim_id, customer_token, 'ELIGIBLE', $7, at_ms, $1, at_ms + $8
+    INSERT INTO referral_claim (partner_id, claim_id, customer_token, witness, state, recorded_at_ms, last_told_ms,
+                                last_batch_id, told_until_ms, expires_at_ms)
+    SELECT $2, claim_id, customer_token, 'partner', 'ELIGIBLE', $7, at_ms, $1, at_ms + $8, at_ms + $8
     FROM judged WHERE code IS NULL AND NOT known ORDER BY row_no
 ), refreshed AS (
     UPDATE referral_claim AS c
-    SET last_told_ms = j.at_ms, last_batch_id = $1,
-        expires_at_ms = CASE WHEN c.goal IS NULL THEN GREATEST(c.expires_at_ms, j.at_ms + $8) ELSE c.expires_at_ms END,
-        state = CASE WHEN c.state = 'EXPIRED' AND c.goal IS NULL THEN 'ELIGIBLE' ELSE c.state END
+    SET last_told_ms = j.at_ms, last_batch_id = $1, told_until_ms = GREATEST(c.told_until_ms, j.at_ms + $8),
+        expires_at_ms = CASE WHEN c.customer_id IS NULL THEN GREATEST(c.expires_at_ms, j.at_ms + $8)
+                             ELSE c.expires_at_ms END,
+        state = CASE WHEN c.state = 'EXPIRED' AND c.customer_id IS NULL THEN 'ELIGIBLE' ELSE c.state END
     FROM judged j WHERE j.code IS NULL AND j.known AND c.partner_id = $2 AND c.claim_id = j.claim_id
 ), touched AS (
     INSERT INTO referral_touch (partner_id, claim_id, evidence, occurred_at_ms, recorded_at_ms, consent_ref, site,
                                 campaign, batch_id, row_no)
     SELECT $2, claim_id, 'batch', at_ms, $7, consent_ref, site, '', $1, row_no
     FROM judged WHERE code IS NULL ORDER BY row_no
+), vouched AS (
+    INSERT INTO known_customer (partner_id, token, epoch, source, known_at_ms)
+    SELECT $2, customer_token, split_part(customer_token, '_', 2)::int, 'batch', $15
+    FROM judged WHERE code IS NULL AND NOT known ON CONFLICT DO NOTHING
 ), refused AS (
     INSERT INTO referral_row_refused (batch_id, row_no, code) SELECT $1, row_no, code FROM judged WHERE code IS NOT NULL
 )
@@ -198,12 +223,13 @@ async def hold_claims(conn: Connection, partner_ids: Sequence[str]) -> None:
         await conn.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _CLAIM_WRITERS, partner_id)
 
 
-async def apply_rows(conn: Connection, batch: Batch, terms: RowTerms, *, to_row: int) -> dict[str, int]:
+async def apply_rows(conn: Connection, batch: Batch, terms: RowTerms, *, to_row: int, now_ms: int) -> dict[str, int]:
     """Apply the rows behind the cursor up to `to_row`; returns how many rows got which code."""
     await hold_claims(conn, [batch.partner_id])
     rows = await conn.fetch(
         _APPLY, batch.batch_id, batch.partner_id, batch.cursor_row, to_row, list(terms.epochs), list(terms.sites),
         batch.received_at_ms, terms.lookback_ms, _TOKEN, _CONSENT, _RFC3339, CLOCK_SKEW_MS,
+        terms.late_ms, terms.min_gap_ms, now_ms,
     )  # fmt: skip
     return {row["code"]: row["rows"] for row in rows}
 

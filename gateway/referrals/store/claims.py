@@ -5,10 +5,13 @@ from typing import Any
 
 from gateway.database import Connection
 from gateway.referrals.attribution import Step
-from gateway.referrals.model import Claim, ClaimState, Evidence, Touch
+from gateway.referrals.model import Claim, ClaimState, Evidence, Fate, Touch
 
-_COLUMNS = "claim_id, partner_id, customer_token, state, recorded_at_ms, expires_at_ms, goal, customer_id"
+_COLUMNS = """claim_id, partner_id, customer_token, state, reason, recorded_at_ms, told_until_ms, expires_at_ms,
+    customer_id, joined_at_ms, paid_at_ms"""
 _PAGE = f"SELECT {_COLUMNS} FROM referral_claim WHERE partner_id = $1 AND claim_id > $2"  # noqa: S608
+# A scan's claim begins when the bank's customer shows the ticket: until it pays, its partner does not hear of it.
+_SEEN = "(witness = 'partner' OR paid_at_ms IS NOT NULL)"
 _TOUCHES_SHOWN = 50  # of one claim
 
 
@@ -22,8 +25,21 @@ class GoalCounted:
     amount_minor: int
 
 
-async def page(conn: Connection, partner_id: str, *, state: ClaimState | None, after: str, limit: int) -> list[Claim]:
-    """In the order of ids, which is the order of their batches."""
+async def page(conn: Connection, partner_id: str, *, fate: Fate | None, after: str, limit: int) -> list[Claim]:
+    """What the partner sees, in the order of ids, which is the order of their batches."""
+    if fate is Fate.PAID:
+        query = f"{_PAGE} AND paid_at_ms IS NOT NULL ORDER BY claim_id LIMIT $3"
+    elif fate is Fate.RECORDED:
+        query = f"{_PAGE} AND witness = 'partner' AND paid_at_ms IS NULL ORDER BY claim_id LIMIT $3"
+    else:
+        query = f"{_PAGE} AND {_SEEN} ORDER BY claim_id LIMIT $3"
+    return list(map(_claim, await conn.fetch(query, partner_id, after, limit)))
+
+
+async def page_for_bank(
+    conn: Connection, partner_id: str, *, state: ClaimState | None, after: str, limit: int
+) -> list[Claim]:
+    """Every claim of a partner."""
     if state is None:
         rows = await conn.fetch(f"{_PAGE} ORDER BY claim_id LIMIT $3", partner_id, after, limit)
     elif state is ClaimState.ELIGIBLE:
@@ -39,11 +55,44 @@ async def page(conn: Connection, partner_id: str, *, state: ClaimState | None, a
 
 
 async def find(conn: Connection, partner_id: str, claim_id: str) -> Claim | None:
+    """What the partner sees."""
+    row = await conn.fetchrow(
+        f"SELECT {_COLUMNS} FROM referral_claim WHERE partner_id = $1 AND claim_id = $2 AND {_SEEN}",  # noqa: S608
+        partner_id, claim_id,
+    )  # fmt: skip
+    return _claim(row) if row else None
+
+
+async def find_for_bank(conn: Connection, partner_id: str, claim_id: str) -> Claim | None:
     row = await conn.fetchrow(
         f"SELECT {_COLUMNS} FROM referral_claim WHERE partner_id = $1 AND claim_id = $2",  # noqa: S608
         partner_id, claim_id,
     )  # fmt: skip
     return _claim(row) if row else None
+
+
+async def counts(conn: Connection, partner_id: str) -> tuple[int, int, int]:
+    """(told by the partner, brought a customer and not paid yet, paid)."""
+    row = await conn.fetchrow(
+        """SELECT count(*) FILTER (WHERE witness = 'partner') AS told,
+                  count(*) FILTER (WHERE paid_at_ms IS NULL AND state IN ('OWNING', 'CONVERTED')) AS brought,
+                  count(*) FILTER (WHERE paid_at_ms IS NOT NULL) AS paid
+           FROM referral_claim WHERE partner_id = $1""",
+        partner_id,
+    )  # fmt: skip
+    assert row is not None, "a count has one row"
+    return row["told"], row["brought"], row["paid"]
+
+
+async def set_aside(conn: Connection, *, before_id: int, limit: int) -> list[Any]:
+    """Events of the bank's feed that could not be judged, newest first."""
+    return list(
+        await conn.fetch(
+            """SELECT aside_id, feed_cursor, bank_event_id, goal, reason, set_aside_at_ms FROM referral_goal_aside
+               WHERE aside_id < $1 ORDER BY aside_id DESC LIMIT $2""",
+            before_id, limit,
+        )
+    )  # fmt: skip
 
 
 async def touches(conn: Connection, claim: Claim) -> list[tuple[Touch, str, str]]:
@@ -62,9 +111,10 @@ async def trace(conn: Connection, claim: Claim) -> tuple[list[Step], str]:
     if claim.customer_id is None:
         return [], ""
     row = await conn.fetchrow(
-        "SELECT trace, rule FROM referral_owner WHERE customer_id = $1 AND goal = $2", claim.customer_id, claim.goal
-    )
-    assert row is not None, "a claim names a goal that was decided"
+        "SELECT trace, rule FROM referral_owner WHERE customer_id = $1 AND joined_at_ms = $2",
+        claim.customer_id, claim.joined_at_ms,
+    )  # fmt: skip
+    assert row is not None, "a claim names a customer that was decided"
     return [Step(**step) for step in row["trace"]], row["rule"]
 
 

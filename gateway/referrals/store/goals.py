@@ -2,27 +2,32 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.database import Connection
 from gateway.jsonio import encode
 from gateway.referrals.attribution import BANK_RULE
-from gateway.referrals.goal import Ownership, Verdict
+from gateway.referrals.goal import First, Ownership, Relation, Verdict
 from gateway.referrals.model import ClaimState, Touch
 from gateway.referrals.store.claims import touch_of
 from gateway.referrals.store.links import PresentedScan
+from gateway.referrals.store.waiting import as_columns
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimChange:
-    """A claim after a chunk."""
+    """A claim after a chunk. `paid`: a commission is due for it from now on."""
 
     partner_id: str
     claim_id: str
     state: ClaimState
     customer_id: str
-    goal: str
-    until_ms: int | None
+    joined_at_ms: int
+    reason: str | None = None
+    until_ms: int | None = None
+    paid: bool = False
+
+
+NEARER = (ClaimState.EXCLUDED, ClaimState.LOST, ClaimState.OWNING, ClaimState.CONVERTED)
 
 
 async def read_cursor(conn: Connection) -> str:
@@ -37,6 +42,11 @@ async def move_cursor(conn: Connection, *, old: str, new: str) -> bool:
     return status == "UPDATE 1"
 
 
+async def hold_cursor(conn: Connection) -> None:
+    """Nobody else decides anything until this transaction ends."""
+    await conn.execute("SELECT FROM referral_goal_cursor FOR UPDATE")
+
+
 async def known_events(conn: Connection, bank_event_ids: Sequence[str]) -> set[str]:
     rows = await conn.fetch(
         "SELECT bank_event_id FROM referral_goal WHERE bank_event_id = ANY ($1::text[])", list(bank_event_ids)
@@ -44,19 +54,31 @@ async def known_events(conn: Connection, bank_event_ids: Sequence[str]) -> set[s
     return {row["bank_event_id"] for row in rows}
 
 
-async def ownerships(conn: Connection, customer_ids: Iterable[str]) -> dict[str, dict[str, Ownership]]:
-    """By customer, then goal: what has been decided about these customers."""
-    rows = await conn.fetch(
-        """SELECT customer_id, goal, via, partner_id, claim_id, touch_id, evidence, campaign, subject_token,
-                  anchor_at_ms, until_ms, bank_event_id
+async def relations(conn: Connection, customer_ids: Iterable[str]) -> dict[str, list[Relation]]:
+    """By customer, one for each time of joining: what has been decided, and the first goals."""
+    found: dict[tuple[str, int], Relation] = {}
+    for row in await conn.fetch(
+        """SELECT customer_id, joined_at_ms, partner_id, claim_id, touch_id, evidence, campaign, subject_token,
+                  exclusive_for, post_window_ms
            FROM referral_owner WHERE customer_id = ANY ($1::text[])""",
-        list(customer_ids),
-    )  # fmt: skip
-    found: dict[str, dict[str, Ownership]] = {}
-    for row in rows:
+        customers := list(customer_ids),
+    ):
         texts = {name: row[name] or "" for name in ("partner_id", "claim_id", "evidence", "campaign", "subject_token")}
-        found.setdefault(row["customer_id"], {})[row["goal"]] = Ownership(**{**row, **texts})
-    return found
+        owner = Ownership(**{**row, **texts, "exclusive_for": frozenset(row["exclusive_for"])})
+        key = owner.customer_id, owner.joined_at_ms
+        found[key] = Relation(*key, owner, {})
+    for row in await conn.fetch(
+        """SELECT customer_id, joined_at_ms, goal, reached_at_ms, bank_event_id
+           FROM referral_first WHERE customer_id = ANY ($1::text[])""",
+        customers,
+    ):
+        key = row["customer_id"], row["joined_at_ms"]
+        relation = found.setdefault(key, Relation(*key, None, {}))
+        relation.firsts[row["goal"]] = First(row["reached_at_ms"], row["bank_event_id"])
+    by_customer: dict[str, list[Relation]] = {}
+    for relation in found.values():
+        by_customer.setdefault(relation.customer_id, []).append(relation)
+    return by_customer
 
 
 async def touches_of_tokens(conn: Connection, tokens: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Touch]]:
@@ -81,10 +103,10 @@ async def claim_by_scan(conn: Connection, scans: Sequence[tuple[str, str, int, P
     """(new claim's id, token, expiry, scan): one claim a partner and token, one touch a scan."""
     for claim_id, token, expires_ms, scan in scans:
         kept = await conn.fetchval(
-            """INSERT INTO referral_claim AS c (partner_id, claim_id, customer_token, state, recorded_at_ms,
+            """INSERT INTO referral_claim AS c (partner_id, claim_id, customer_token, witness, state, recorded_at_ms,
                                                 expires_at_ms)
-               VALUES ($1, $2, $3, 'ELIGIBLE', $4, $5)
-               ON CONFLICT (partner_id, customer_token) DO UPDATE
+               VALUES ($1, $2, $3, 'bank', 'ELIGIBLE', $4, $5)
+               ON CONFLICT (partner_id, customer_token, witness) DO UPDATE
                SET expires_at_ms = GREATEST(c.expires_at_ms, excluded.expires_at_ms)
                RETURNING claim_id""",
             scan.partner_id, claim_id, token, now_ms, expires_ms,
@@ -98,60 +120,78 @@ async def claim_by_scan(conn: Connection, scans: Sequence[tuple[str, str, int, P
 
 
 async def keep_verdicts(conn: Connection, verdicts: Sequence[tuple[Verdict, str | None]], *, now_ms: int) -> None:
-    """Each verdict with the id of its goal.reached event, if any; a bank event that is here already breaks the key."""
+    """Each verdict with the id of its goal.reached event, if any. One that waited is replaced; another one never is."""
     rows = [
         (
-            v.goal.bank_event_id, v.goal.customer_id, v.goal.goal, v.goal.occurred_at_ms, now_ms, v.goal.amount_minor,
-            v.outcome.value, v.owner.partner_id if v.owner else None, v.owner.claim_id if v.owner else None, event_id,
+            v.goal.bank_event_id, v.goal.customer_id, v.joined_at_ms, v.goal.goal, v.goal.occurred_at_ms, now_ms,
+            v.goal.amount_minor, v.goal.currency, v.outcome.value, v.owner.partner_id if v.owner else None,
+            v.owner.claim_id if v.owner else None, event_id,
         )
         for v, event_id in verdicts
     ]  # fmt: skip
-    await conn.execute(
-        """INSERT INTO referral_goal (bank_event_id, customer_id, goal, occurred_at_ms, recorded_at_ms, amount_minor,
-                                      outcome, partner_id, claim_id, event_id)
-           SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[],
-                                $7::text[], $8::text[], $9::text[], $10::text[])""",
-        *_columns(rows, 10),
+    status = await conn.execute(
+        """INSERT INTO referral_goal AS g (bank_event_id, customer_id, joined_at_ms, goal, occurred_at_ms,
+               recorded_at_ms, amount_minor, currency, outcome, partner_id, claim_id, event_id)
+           SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[],
+                                $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+           ON CONFLICT (bank_event_id) DO UPDATE
+           SET outcome = excluded.outcome, recorded_at_ms = excluded.recorded_at_ms, partner_id = excluded.partner_id,
+               claim_id = excluded.claim_id, event_id = excluded.event_id
+           WHERE g.outcome IN ('waits_for_anchor', 'waits_for_terms')""",
+        *as_columns(rows, 12),
     )  # fmt: skip
+    assert status == f"INSERT 0 {len(rows)}", "a goal is judged for good once"
 
 
 async def keep_ownerships(conn: Connection, decided: Sequence[Ownership], *, now_ms: int) -> None:
     rows = [
         (
-            own.customer_id, own.goal, own.via, own.partner_id or None, own.claim_id or None, own.touch_id,
-            own.evidence or None, own.campaign or None, own.subject_token or None, own.anchor_at_ms, own.until_ms,
-            BANK_RULE.version, encode(own.steps).decode(), own.bank_event_id, now_ms,
+            own.customer_id, own.joined_at_ms, own.partner_id or None, own.claim_id or None, own.touch_id,
+            own.evidence or None, own.campaign or None, own.subject_token or None, ",".join(sorted(own.exclusive_for)),
+            own.post_window_ms, BANK_RULE.version, encode(own.steps).decode(), now_ms,
         )
         for own in decided
     ]  # fmt: skip
     await conn.execute(
-        """INSERT INTO referral_owner (customer_id, goal, via, partner_id, claim_id, touch_id, evidence, campaign,
-               subject_token, anchor_at_ms, until_ms, rule, trace, bank_event_id, decided_at_ms)
-           SELECT n.customer_id, n.goal, n.via, n.partner_id, n.claim_id, n.touch_id, n.evidence, n.campaign, n.token,
-               n.anchor_at_ms, n.until_ms, n.rule, n.trace::jsonb, n.bank_event_id, n.decided_at_ms
-           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-                       $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::text[], $15::bigint[])
-                AS n (customer_id, goal, via, partner_id, claim_id, touch_id, evidence, campaign, token, anchor_at_ms,
-                      until_ms, rule, trace, bank_event_id, decided_at_ms)""",
-        *_columns(rows, 15),
+        """INSERT INTO referral_owner (customer_id, joined_at_ms, partner_id, claim_id, touch_id, evidence, campaign,
+               subject_token, exclusive_for, post_window_ms, rule, trace, decided_at_ms)
+           SELECT n.customer_id, n.joined_at_ms, n.partner_id, n.claim_id, n.touch_id, n.evidence, n.campaign, n.token,
+               string_to_array(n.goals, ','), n.post_window_ms, n.rule, n.trace::jsonb, n.decided_at_ms
+           FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
+                       $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[], $13::bigint[])
+                AS n (customer_id, joined_at_ms, partner_id, claim_id, touch_id, evidence, campaign, token, goals,
+                      post_window_ms, rule, trace, decided_at_ms)""",
+        *as_columns(rows, 13),
     )  # fmt: skip
 
 
-async def change_claims(conn: Connection, changes: Iterable[ClaimChange]) -> None:
-    """A claim that owns a customer is not lost to another goal's decision."""
-    rows = [(c.partner_id, c.claim_id, c.state.value, c.customer_id, c.goal, c.until_ms) for c in changes]
+async def keep_firsts(conn: Connection, firsts: Sequence[tuple[str, int, str, First]]) -> None:
+    """(customer, joining, goal, first)."""
+    rows = [
+        (customer, joined, goal, first.reached_at_ms, first.bank_event_id) for customer, joined, goal, first in firsts
+    ]
+    await conn.execute(
+        """INSERT INTO referral_first (customer_id, joined_at_ms, goal, reached_at_ms, bank_event_id)
+           SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])""",
+        *as_columns(rows, 5),
+    )  # fmt: skip
+
+
+async def change_claims(conn: Connection, changes: Iterable[ClaimChange], *, now_ms: int) -> None:
+    """A claim only ever comes nearer to its customer; one that has paid stays seen."""
+    rows = [
+        (c.partner_id, c.claim_id, c.state.value, c.customer_id, c.joined_at_ms, c.reason, c.until_ms, c.paid)
+        for c in changes
+    ]
     await conn.execute(
         """UPDATE referral_claim AS c
-           SET state = n.state, customer_id = n.customer_id, goal = n.goal,
-               expires_at_ms = coalesce(n.until_ms, c.expires_at_ms)
-           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
-                AS n (partner_id, claim_id, state, customer_id, goal, until_ms)
+           SET state = n.state, customer_id = n.customer_id, joined_at_ms = n.joined_at_ms, reason = n.reason,
+               expires_at_ms = coalesce(n.until_ms, c.expires_at_ms),
+               paid_at_ms = coalesce(c.paid_at_ms, CASE WHEN n.paid THEN $9::bigint END)
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+                       $8::bool[])
+                AS n (partner_id, claim_id, state, customer_id, joined_at_ms, reason, until_ms, paid)
            WHERE c.partner_id = n.partner_id AND c.claim_id = n.claim_id
-             AND NOT (n.state = 'LOST' AND c.state IN ('OWNING', 'CONVERTED'))""",
-        *_columns(rows, 6),
+             AND array_position($10::text[], n.state) >= coalesce(array_position($10::text[], c.state), 0)""",
+        *as_columns(rows, 8), now_ms, [state.value for state in NEARER],
     )  # fmt: skip
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as unnest wants them: one list a column, `width` empty ones where there is no row."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -58,16 +58,16 @@ async def insert_scan(conn: Connection, link: Link, digest: bytes, *, now_ms: in
 
 
 async def present(conn: Connection, tickets: Sequence[tuple[bytes, str, int]]) -> list[PresentedScan]:
-    """Redeem (digest, bank event, occurred_at): each ticket once, after its scan and within its life.
+    """Redeem (digest, bank event, joined_at): each ticket once, by who joined after its scan and within its life.
 
     Other tickets are left out. A digest comes at most once in `tickets`.
     """
     rows = await conn.fetch(
         """UPDATE referral_scan AS s SET presented_by = t.bank_event_id
-           FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS t (digest, bank_event_id, occurred_at_ms),
+           FROM unnest($1::bytea[], $2::text[], $3::bigint[]) AS t (digest, bank_event_id, joined_at_ms),
                 referral_link l
            WHERE s.ticket_sha256 = t.digest AND s.presented_by IS NULL AND l.link_id = s.link_id
-             AND s.scanned_at_ms < t.occurred_at_ms AND t.occurred_at_ms <= s.expires_at_ms
+             AND s.scanned_at_ms < t.joined_at_ms AND t.joined_at_ms <= s.expires_at_ms
            RETURNING t.bank_event_id, s.partner_id, s.link_id, l.campaign, l.site, s.scanned_at_ms, t.digest""",
         *map(list, zip(*tickets, strict=True)),
     )  # fmt: skip

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 
 from gateway.referrals.attribution import RIVALRY_CODES, attribute
 from gateway.referrals.explain import WORDS, explain
-from gateway.referrals.model import Evidence, GoalReached, Pick, ReferralTerms, Touch
+from gateway.referrals.model import Evidence, Joining, Pick, ReferralTerms, Tenure, Touch
 
 DAY = 86_400_000
-GOAL = GoalReached("b1", "ACCOUNT_OPENED", "c1", "+8613800138000", 0, "CNY", 100 * DAY)
+JOINING = Joining("c1", 100 * DAY, (Tenure(100 * DAY, None),))
 TERMS = ReferralTerms(
-    "parkco", "parkco-2026", 1, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"})
-)
+    "parkco", "parkco-2026", 1, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"}),
+    DAY, 3 * DAY, None, frozenset({"ACCOUNT_OPENED"}),
+)  # fmt: skip
 BOOK = {"parkco": TERMS, "shopco": replace(TERMS, partner_id="shopco", contract_id="shopco-2026")}
 
 
@@ -28,7 +29,7 @@ def codes(decision_steps: object) -> list[str]:
 
 def test_a_signed_scan_outranks_a_later_batch() -> None:
     scan = touch(1, evidence=Evidence.SIGNED_SCAN, day=80)
-    decision = attribute(GOAL, [touch(2, "shopco", day=99), scan], terms=BOOK)
+    decision = attribute(JOINING, [touch(2, "shopco", day=99), scan], terms=BOOK)
     assert decision.owner == scan
     assert decision.losers == {"clm_shopco"}
     words = explain(decision.steps, viewer=None)
@@ -37,7 +38,7 @@ def test_a_signed_scan_outranks_a_later_batch() -> None:
 
 
 def test_of_equal_evidence_the_last_touch_counts_between_partners() -> None:
-    decision = attribute(GOAL, [touch(1, day=98), touch(2, "shopco", day=99)], terms=BOOK)
+    decision = attribute(JOINING, [touch(1, day=98), touch(2, "shopco", day=99)], terms=BOOK)
     assert decision.owner is not None
     assert decision.owner.partner_id == "shopco"
     assert codes(decision.steps) == ["won", "later_touch_counts"]
@@ -45,13 +46,13 @@ def test_of_equal_evidence_the_last_touch_counts_between_partners() -> None:
 
 def test_of_equal_moments_the_server_receipt_and_then_the_id_decide() -> None:
     early = replace(touch(9, "shopco"), recorded_at_ms=90 * DAY + 1)
-    assert attribute(GOAL, [touch(1), early], terms=BOOK).owner == early
-    assert attribute(GOAL, [touch(1), touch(2, "shopco")], terms=BOOK).owner == touch(1)
+    assert attribute(JOINING, [touch(1), early], terms=BOOK).owner == early
+    assert attribute(JOINING, [touch(1), touch(2, "shopco")], terms=BOOK).owner == touch(1)
 
 
 def test_a_partner_that_counts_first_touches_is_stood_for_by_its_first() -> None:
     book = {"parkco": replace(TERMS, pick=Pick.FIRST)}
-    decision = attribute(GOAL, [touch(1, day=80), touch(2, day=90)], terms=book)
+    decision = attribute(JOINING, [touch(1, day=80), touch(2, day=90)], terms=book)
     assert decision.owner == touch(1, day=80)
     assert codes(decision.steps) == ["won", "own_earlier_touch_counts"]
     assert decision.losers == frozenset()
@@ -61,27 +62,28 @@ def test_a_partner_that_counts_first_touches_is_stood_for_by_its_first() -> None
     ("change", "terms", "code"),
     [
         ({"occurred_at_ms": 69 * DAY}, TERMS, "outside_lookback"),
-        ({"recorded_at_ms": 100 * DAY}, TERMS, "after_goal"),
-        ({"occurred_at_ms": 100 * DAY, "recorded_at_ms": 100 * DAY}, TERMS, "after_goal"),
+        ({"recorded_at_ms": 100 * DAY}, TERMS, "had_account"),
+        ({"occurred_at_ms": 100 * DAY, "recorded_at_ms": 100 * DAY}, TERMS, "had_account"),
         ({}, replace(TERMS, order=(Evidence.SIGNED_SCAN,)), "evidence_not_agreed"),
-        ({}, replace(TERMS, exclusive_for=frozenset({"SPEND"})), "goal_not_agreed"),
+        ({}, replace(TERMS, exclusive_for=frozenset()), "goal_not_agreed"),
         ({}, None, "no_contract"),
     ],
 )
 def test_a_touch_that_does_not_count_says_why(change: dict[str, int], terms: ReferralTerms | None, code: str) -> None:
     told = replace(touch(1), **change)  # type: ignore[arg-type]
-    decision = attribute(GOAL, [told], terms={"parkco": terms} if terms else {})
+    decision = attribute(JOINING, [told], terms={"parkco": terms} if terms else {})
     assert decision.owner is None
     assert decision.losers == frozenset()
+    assert decision.excluded == {"clm_parkco": code}
     assert codes(decision.steps) == [code]
 
 
 def test_the_look_back_includes_its_last_moment() -> None:
-    assert attribute(GOAL, [touch(1, day=70)], terms=BOOK).owner == touch(1, day=70)
+    assert attribute(JOINING, [touch(1, day=70)], terms=BOOK).owner == touch(1, day=70)
 
 
 def test_a_partner_reads_why_but_not_who() -> None:
-    decision = attribute(GOAL, [touch(1), touch(2, "shopco", evidence=Evidence.SIGNED_SCAN)], terms=BOOK)
+    decision = attribute(JOINING, [touch(1), touch(2, "shopco", evidence=Evidence.SIGNED_SCAN)], terms=BOOK)
     (mine,) = explain(decision.steps, viewer="parkco")
     assert mine.english == "not your claim: signed_scan outranks batch"
     assert mine.chinese == "贵方申报未获归属：signed_scan 的证据级别高于 batch"
@@ -91,7 +93,7 @@ def test_a_partner_reads_why_but_not_who() -> None:
 
 
 def test_what_did_not_count_of_another_partner_is_not_told() -> None:
-    decision = attribute(GOAL, [touch(1), touch(2, "shopco", day=10)], terms=BOOK)
+    decision = attribute(JOINING, [touch(1), touch(2, "shopco", day=10)], terms=BOOK)
     assert [line.code for line in explain(decision.steps, viewer="parkco")] == ["won"]
     assert "outside_lookback" in codes(decision.steps)
 
@@ -132,14 +134,14 @@ def test_the_order_in_which_touches_come_is_of_no_effect(
 ) -> None:
     shuffled = list(log)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert attribute(GOAL, shuffled, terms=book) == attribute(GOAL, log, terms=book)
+    assert attribute(JOINING, shuffled, terms=book) == attribute(JOINING, log, terms=book)
 
 
 @given(touches, books)
 def test_somebody_owns_whenever_a_touch_stands_and_every_other_touch_has_one_reason(
     log: list[Touch], book: dict[str, ReferralTerms]
 ) -> None:
-    decision = attribute(GOAL, log, terms=book)
+    decision = attribute(JOINING, log, terms=book)
     assert sorted(step.touch_id for step in decision.steps) == sorted(one.touch_id for one in log)
     standing = [s for s in decision.steps if s.code == "won" or s.code.removeprefix("own_") in RIVALRY_CODES]
     assert bool(standing) == (decision.owner is not None)
@@ -150,9 +152,9 @@ def test_somebody_owns_whenever_a_touch_stands_and_every_other_touch_has_one_rea
 @given(touches, books)
 def test_more_touches_never_lose_a_customer(log: list[Touch], book: dict[str, ReferralTerms]) -> None:
     """Another partner's touch more or less changes nothing for the owner, unless it wins; one's own never harms."""
-    owner = attribute(GOAL, log, terms=book).owner
+    owner = attribute(JOINING, log, terms=book).owner
     for gone in log:
-        without = attribute(GOAL, [one for one in log if one != gone], terms=book).owner
+        without = attribute(JOINING, [one for one in log if one != gone], terms=book).owner
         if owner is None or gone.partner_id != owner.partner_id:
             assert without == owner
         if without is not None and without.partner_id == gone.partner_id:
@@ -162,6 +164,6 @@ def test_more_touches_never_lose_a_customer(log: list[Touch], book: dict[str, Re
 
 @given(touches, books)
 def test_every_step_has_its_words_in_both_languages(log: list[Touch], book: dict[str, ReferralTerms]) -> None:
-    for line in explain(attribute(GOAL, log, terms=book).steps, viewer=None):
+    for line in explain(attribute(JOINING, log, terms=book).steps, viewer=None):
         assert line.code in WORDS
         assert "{" not in line.english + line.chinese
