@@ -46,6 +46,9 @@ class DayClosing:
         assert job.day is not None, "a closing is of a day"
         async with self.database.transaction() as conn:
             await close_to_writers(conn, job.day, today=local_day(now_ms, BANK_ZONE))
+            last = await days.last_head(conn)
+            if last is not None and job.day < last[0]:
+                return  # a later day was closed meanwhile, and with it this one: sealed, or without anything to seal
             earlier = await days.unsealed_days_with_events(conn, job.day)
             for day in sorted({*earlier, job.day}):
                 await days.shut_day(conn, day, now_ms=now_ms)

@@ -4,10 +4,9 @@ The services are the gateway's own over a real database; time is a number that t
 written down as facts of reckoner.py, by whoever did it and never from what the gateway stored about amounts.
 """
 
-import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -204,7 +203,9 @@ def job_kinds(
 
 
 def made_folder(folder: Path) -> Path:
-    """Two partners of whom one is poisoned later, without contracts; and policies."""
+    """Two partners of whom one is poisoned later, without contracts; and policies. As it is where it is there."""
+    if folder.exists():
+        return folder
     for name, text in FILES.items():
         if not name.endswith("contract.toml"):
             path = folder / name
@@ -235,7 +236,3 @@ def _spelled(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_spelled, value)) + "]"
     return json.dumps(value)
-
-
-async def drain(awaitables: Sequence[Any]) -> None:
-    await asyncio.gather(*awaitables)
