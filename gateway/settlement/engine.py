@@ -8,6 +8,7 @@ What runs on from one stretch to the next (ranks, funded, accrued) is carried, s
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from shutil import rmtree
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,10 +42,10 @@ class Engine:
     """One DuckDB for one statement, bounded in memory; what does not fit goes to `folder`. A context."""
 
     def __init__(self, *, partner: str, currency: str, folder: Path) -> None:
-        self._partner, self._currency, self._folder = partner, currency, folder
+        self._partner, self._currency, self._spill = partner, currency, folder / "spill"
 
     def __enter__(self) -> Self:
-        self._db = duckdb.connect(config={**_DUCKDB, "temp_directory": str(self._folder / "spill")})
+        self._db = duckdb.connect(config={**_DUCKDB, "temp_directory": str(self._spill)})
         self._table("no_facts", NO_FACTS)
         return self
 
@@ -52,6 +53,7 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._db.close()
+        rmtree(self._spill, ignore_errors=True)
 
     def begin(
         self,

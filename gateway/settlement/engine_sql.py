@@ -100,7 +100,8 @@ class Redemptions:
 
     def _of(self, kind: str) -> str:
         left = "".join(
-            f", CASE WHEN cap_{p} IS NOT NULL THEN TRY_CAST(cap_left_minor ->> '$.{p}' AS BIGINT) END AS left_{p}"
+            f", CASE WHEN TRY_CAST(cap_left_minor ->> '$.{p}' AS BIGINT) BETWEEN 0 AND cap_{p} "
+            f"THEN TRY_CAST(cap_left_minor ->> '$.{p}' AS BIGINT) END AS left_{p}"
             for p in self.capped
         )
         return f"""SELECT f.*, v.known_currency, v.line_head, d.* EXCLUDE (contract, version, discount),

@@ -193,17 +193,22 @@ def _structure() -> str:
 
 
 def _fits() -> str:
-    """Whether the leaf is an event of version 2, of this partner, with members that lines can be made of."""
+    """Whether the leaf is an event of version 2, of this partner, with members that can be reckoned with."""
     amounts = [f"x.data.{name}" for name in _DATA if name.endswith("_minor")]
-    small = " AND ".join(f"coalesce(abs({each}) <= {_LARGEST_MINOR}, true)" for each in amounts)
-    moments = " AND ".join(
-        f"x.{name} BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}" for name in ("occurred_at_ms", "recorded_at_ms")
-    )
-    return (  # of `raw`, in which a leaf that is no object has no members
-        f"coalesce(x.v = {LEAF_VERSION} AND coalesce(x.partner, '{NOBODY}') = $partner AND x.type IS NOT NULL "
-        f"AND regexp_full_match(x.event_id, '[A-Za-z0-9_.:-]+') AND {moments} AND abs(x.amount_minor) <= "
-        f"{_LARGEST_MINOR} AND x.business_day IS NOT NULL AND {small}, false)"
-    )
+    small = [f"coalesce({each} BETWEEN -{_LARGEST_MINOR} AND {_LARGEST_MINOR}, true)" for each in amounts]
+    rules = [
+        f"x.v = {LEAF_VERSION}",
+        f"coalesce(x.partner, '{NOBODY}') = $partner",
+        "x.type IS NOT NULL",
+        "x.business_day IS NOT NULL",
+        "regexp_full_match(x.event_id, '[A-Za-z0-9_.:-]+')",
+        f"x.occurred_at_ms BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}",
+        f"x.recorded_at_ms BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}",
+        f"coalesce(x.data.anchor_at_ms BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}, true)",
+        f"x.amount_minor BETWEEN -{_LARGEST_MINOR} AND {_LARGEST_MINOR}",
+        *small,
+    ]
+    return f"coalesce({' AND '.join(rules)}, false)"
 
 
 def _columns() -> str:

@@ -53,9 +53,9 @@ def busy() -> Record:
     return record
 
 
-def refused(record: Record, folder: Path, **more: Any) -> str:
+def refused(record: Record, folder: Path, *, only: list[Json] | None = None, **more: Any) -> str:
     with pytest.raises(FactsDisagree) as found:
-        made.statement(folder, record.events, record.terms, **more)
+        made.statement(folder, record.events if only is None else only, record.terms, **more)
     assert [path.name for path in folder.glob("stm_*")] == [], "nothing is left of it"
     return str(found.value)
 
@@ -85,6 +85,12 @@ def refused(record: Record, folder: Path, **more: Any) -> str:
         (1, put("partner", "other-0"), "can be read"),
         (1, put("amount_minor", 10**16), "can be read"),
         (1, put("occurred_at_ms", -62_135_596_800_000), "can be read"),
+        (1, put("data", "order_minor", -(2**63)), "can be read"),
+        (1, put("data", "order_minor", 2**63), "not what the terms allow"),
+        (1, put("data", "cap_left_minor", "partner", -(2**63)), "cap_left_minor"),
+        (1, put("data", "cap_left_minor", "partner", "2000"), "cap_left_minor"),
+        (4, put("data", "cap_left_minor", {"partner": 2001}), "repeat its original"),
+        (6, put("data", "anchor_at_ms", 2**63 - 1), "can be read"),
         (3, put("data", "mcc", "5411"), "conditions"),
         (3, put("data", "mcc", None), "conditions"),
         (3, put("data", "site", "S3"), "conditions"),
@@ -232,3 +238,20 @@ def test_a_poisoned_event_stops_its_own_partner_only(tmp_path: Path, poison: byt
         made.statement(tmp_path, [], record.terms, days=[day])
     written = made.statement(tmp_path, [], record.terms, days=[day], partner="other")
     assert (written.event_count, written.totals.net_minor) == (2, 10)
+
+
+@pytest.mark.parametrize("left", [{"partner": 2001}, {"partner": -1}, {}, {"bank": 1, "partner": 1}, None])
+def test_a_reversal_of_an_earlier_statements_redemption_tells_what_its_cap_had_left(tmp_path: Path, left: Any) -> None:
+    record = made.started()
+    first = record.redeem("half", 3001)
+    assert first is not None
+    split = len(record.events)
+    reversal = record.reverse(first, 700)
+    assert reversal is not None
+    before = made.statement(tmp_path / "1", record.events[:split], record.terms)
+    rest = record.events[split:]
+    days = made.sealed_days(tmp_path, rest)
+    right = made.statement(tmp_path / "2", rest, record.terms, opening=before.closing, days=days)
+    assert right.totals.net_minor == -700 + 350
+    reversal["data"]["cap_left_minor"] = left
+    assert "evt_2: cap_left_minor is not" in refused(record, tmp_path, opening=before.closing, only=rest)
