@@ -127,9 +127,11 @@ def _check_partners(found: Sequence[Found], expected: Sequence[Expected]) -> Non
 def _check_partner(each: Found, told: Expected, *, beside: Found | None) -> None:
     partner, bank = each.header["partner"], each.header["bank"]
     if told.partner is not None and partner != told.partner:
-        each.tell(f"partner is {shown(partner)}; {shown(told.said_by)} expects statements of {shown(told.partner)}")
+        each.tell(
+            f"partner is {shown(partner)}; {shown(told.said_by, limit=300)} expects statements of {shown(told.partner)}"
+        )
     if told.bank is not None and bank != told.bank:
-        each.tell(f"bank is {shown(bank)}; {shown(told.said_by)} expects statements by {shown(told.bank)}")
+        each.tell(f"bank is {shown(bank)}; {shown(told.said_by, limit=300)} expects statements by {shown(told.bank)}")
     if told.partner is None and beside is not None:
         for name, value in (("partner", partner), ("bank", bank)):
             if value != beside.header[name]:

@@ -184,7 +184,7 @@ def statement(
 ) -> Statement:  # fmt: skip
     """`told` changes the list of a day's events before it is sealed, after it was settled as it was; `part` the list
     of parts before they are hashed; `manifest` the manifest before it is signed."""
-    begun = start or (before.manifest["closing"] if before else opening())
+    begun = deepcopy(start or (before.manifest["closing"] if before else opening()))
     known = dict(accrued if accrued is not None else before.accrued if before else {})
     settled = Settled(contracts, currency, dict(begun["ranks"]), dict(begun["funded"]), dict(known))
     sealed, parts, previous = [], [], head_hash(before.heads[-1]) if before and before.heads else NOTHING

@@ -257,7 +257,7 @@ CHAIN_LIES = {
     "sha256": (put("statement", "previous", "sha256", "0" * 64), "previous.sha256 is 000"),
     "id": (put("statement", "previous", "statement_id", "stm_x"), "previous.statement_id is stm_x"),
     "first-again": (put("statement", "previous", None), "the first statement opens with 0"),
-    "ranks": (put("opening", "ranks", {}), "ranks is"),
+    "ranks": (put("opening", "ranks", {}), "before).ranks: CARD_ACTIVATED 2025-01 is nothing, expected 3"),
     "carried": (put("opening", "carried_minor", 1), "carried_minor is 1, expected 0"),
     "funded": (put("opening", "funded", {}), "metro-2025 tenth partner is nothing, expected 3000"),
     "accrued": (put("opening", "accrued", "root", "1" * 64), "root is 111"),
