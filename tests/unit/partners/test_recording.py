@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 from rich.console import Console
 
-from gateway.database import Database
 from gateway.clock import CLOCK_SKEW_MS
+from gateway.database import Database
 from gateway.document import DocumentInvalid
 from gateway.events.outbox import close_to_writers
 from gateway.jsonio import canonical, decode
