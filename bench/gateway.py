@@ -37,6 +37,7 @@ class Gateway:
     port: int
     home: Path
     process: Pinned
+    database_url: str
 
     @property
     def url(self) -> str:
@@ -61,7 +62,7 @@ def gateway_serving(*, database_url: str, home: Path, data: Path, workers: int, 
         "PARASOL_LOG_LEVEL": "warning",
     }
     with serving(command, port=port, on=on, log=home / "gateway.log", environ=environ) as process:
-        gateway = Gateway(port, home, process)
+        gateway = Gateway(port, home, process, database_url)
         _wait_until_ready(gateway)
         yield gateway
 

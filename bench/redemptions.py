@@ -18,10 +18,14 @@ from bench.compare import Comparison, RunUnusable, Side, compare
 from bench.gateway import CERTIFICATE_HEADER, Gateway, partner_with_certificate
 from bench.pinned import free_port, serving
 from bench.row_per_request import URL_VARIABLE, prepare, spent
+from gateway.clock import now_ms
+from gateway.database import Database
+from gateway.partners.store import know_customers
 
 CONNECTIONS = load.DEFAULT_CONNECTIONS
 OFFER, ORDER = "first-park", "30.00"  # 20.00 comes off
 PEER_CAP_MINOR = 10**12
+CUSTOMERS = 400_000  # more than a run has pairs
 V1 = "/partner/v1"
 
 
@@ -56,6 +60,7 @@ def hold_and_confirm(gateway: Gateway, *, database_url: str, workers: int, cores
     token, certificate = asyncio.run(_token(gateway))
     headers = (("authorization", f"Bearer {token}"), (CERTIFICATE_HEADER, certificate))
     asyncio.run(prepare(database_url, cap_minor=PEER_CAP_MINOR))
+    asyncio.run(_know_customers(gateway.database_url))
     port = free_port()
     command = [
         str(Path(sys.executable).with_name("granian")), "--interface", "asgi", "--host", "127.0.0.1", "--port",
@@ -92,6 +97,19 @@ async def _token(gateway: Gateway) -> tuple[str, str]:
         return (await client.token()).value, certificate
 
 
+async def _know_customers(database_url: str) -> None:
+    """As if the partner had referred them all."""
+    database = await Database.connect(database_url, pool_size=1)
+    async with database.transaction() as conn:
+        pairs = [("parkco", _token_of(number)) for number in range(CUSTOMERS)]
+        await know_customers(conn, pairs, source="batch", now_ms=now_ms())
+    await database.close()
+
+
+def _token_of(number: int) -> str:
+    return f"idt_1_{number:043d}"
+
+
 async def _spent(gateway: Gateway) -> Spent:
     client, _ = partner_with_certificate(gateway, "parkco")
     async with client.http:
@@ -113,7 +131,8 @@ def _ours(port: int, headers: Sequence[tuple[str, str]]) -> load.Script:
             "OfferId": OFFER,
             "OrderAmount": {"Amount": ORDER, "Currency": "CNY"},
             "SiteId": "lot-1",
-            "CustomerToken": f"idt_1_{run}{number}",
+            "OrderReference": f"order-{number}",
+            "CustomerToken": _token_of(number),
             "Plate": f"沪A{number % 10**5:05d}{run[0]}",
         }
         body = msgspec.json.encode({"Data": order})

@@ -26,8 +26,7 @@ DROP FUNCTION step_redemptions;
 -- need that broke it (-1: nobody knows the customer, -2: the order has its offer), or the redemption its key stands for.
 -- Keys and orders differ within a batch. Neither a bitmap nor a kept copy of a whole partial index may take the place of
 -- its look-ups: planned while the table was empty, they would be read for every row of every batch for ever.
--- Locks: counters in the order of their names (so `names` comes sorted), then
--- orders, then keys, both sorted. See ADR 0006.
+-- Locks: counters in the order of their names (so `names` comes sorted), then orders, then keys, both sorted (ADR 0006).
 CREATE FUNCTION hold_redemptions(
     now_ms bigint,
     names text[], caps bigint[],

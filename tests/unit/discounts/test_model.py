@@ -33,8 +33,10 @@ TERMS = contract(
             {"party": "partner", "bps": 3333, "cap_minor": PARTNER_CAP, "overflow": "bank"},
         ],
         "limits": {"budget_minor": BUDGET, "per_day_minor": DAY_BUDGET, "per_customer": TIMES},
-    }
+    },
+    unknown_customer="refuse",
 )
+KNOWN_CUSTOMERS = "abc"  # "?" is invented
 LIVE = (RedemptionState.HELD, RedemptionState.CONFIRMED, RedemptionState.PART_REVERSED, RedemptionState.REVERSED)
 
 
@@ -43,6 +45,7 @@ class Known:
     """The model of one redemption."""
 
     customer: str
+    reference: str
     state: RedemptionState
     order: int
     held: int
@@ -67,6 +70,7 @@ class RedemptionLife(RuleBasedStateMachine):
         self.run(_forget(self.database))
         self.desk = desk_with(self.database, TERMS)
         self.model: dict[str, Known] = {}
+        self.funded = 0
         self.now_ms = NOW_MS
 
     def run(self, awaitable: Awaitable[T]) -> T:
@@ -78,16 +82,22 @@ class RedemptionLife(RuleBasedStateMachine):
         except Refusal:
             return None
 
-    @rule(target=held, order=st.integers(2, 3000), customer=st.sampled_from("abc"))
-    def hold_one(self, order: int, customer: str) -> Any:
+    @rule(
+        target=held, order=st.integers(2, 3000), customer=st.sampled_from("aabbcc?"),
+        reference=st.integers(1, 12).map("order {}".format),
+    )  # fmt: skip
+    def hold_one(self, order: int, customer: str, reference: str) -> Any:
         off = min(order - 1, 2000)
         used = sum(known.taken for known in self.model.values() if known.state in LIVE)
         times = sum(known.customer == customer and known.state in LIVE for known in self.model.values())
-        made = self.attempt(hold(self.desk, order, subject_token=customer, now_ms=self.now_ms))
-        assert (made is not None) == (used + off <= min(BUDGET, DAY_BUDGET) and times < TIMES)
+        free = not any(known.reference == reference and known.state in LIVE for known in self.model.values())
+        token = f"idt_1_{customer}"
+        made = self.attempt(hold(self.desk, order, order=reference, subject_token=token, now_ms=self.now_ms))
+        within = used + off <= min(BUDGET, DAY_BUDGET) and times < TIMES
+        assert (made is not None) == (within and free and customer in KNOWN_CUSTOMERS)
         if made is None:
             return multiple()
-        self.model[made.redemption_id] = Known(customer, RedemptionState.HELD, order, off)
+        self.model[made.redemption_id] = Known(customer, reference, RedemptionState.HELD, order, off)
         return made
 
     @rule(target=confirmed, redemption=consumes(held), share=st.integers(1, 100))
@@ -100,6 +110,9 @@ class RedemptionLife(RuleBasedStateMachine):
             return multiple()
         known.state, known.granted = RedemptionState.CONFIRMED, min(order - 1, 2000)
         assert done.discount_minor == known.granted
+        assert done.funding is not None
+        assert done.funding.cap_left == {"partner": max(PARTNER_CAP - self.funded, 0)}, "whatever is held meanwhile"
+        self.funded += done.funding.legs["partner"]
         return done
 
     @rule(redemption=consumes(held))
@@ -135,7 +148,9 @@ class RedemptionLife(RuleBasedStateMachine):
         used = sum(known.granted for known in self.model.values())
         returned = sum(known.reversed for known in self.model.values())
         assert found.get("budget|parkco-2026|first-park|CNY", (0, 0, 0)) == (taken, used, returned)
-        assert found.get("fund|parkco-2026|first-park|CNY|partner", (0, 0, 0))[0] <= PARTNER_CAP
+        funded = found.get("fund|parkco-2026|first-park|CNY|partner", (0, 0, 0))
+        assert funded[:2] == (self.funded, self.funded)
+        assert self.funded <= PARTNER_CAP
 
     @invariant()
     def the_book_sums_to_zero_and_to_the_discounts(self) -> None:

@@ -201,7 +201,7 @@ async def test_one_key_for_two_confirmations_at_once_is_one_confirmation(databas
 # --- known customers -------------------------------------------------------------------------------------------------
 async def test_two_hundred_invented_customers_get_nothing(database: Database) -> None:
     desk = desk_with(database, contract(ONE_FEN, unknown_customer="refuse"))
-    tries = (hold(desk, 1200, subject_token=f"idt_1_{number}") for number in range(200))
+    tries = (hold(desk, 1200, subject_token=f"idt_1_invented{number}") for number in range(200))
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert Counter(type(answer) for answer in answers) == {CustomerUnknown: 200}
     assert (await counters(database))["budget|parkco-2026|first-park|CNY"] == (0, 0, 0)
@@ -210,8 +210,8 @@ async def test_two_hundred_invented_customers_get_nothing(database: Database) ->
 async def test_a_customer_is_known_to_the_partner_that_somebody_vouched_to(database: Database) -> None:
     desk = desk_with(database, contract(ONE_FEN, unknown_customer="refuse"))
     async with database.transaction() as conn:
-        await know_customers(conn, [("parkco", "idt_1_a"), ("shopco", "idt_1_b")], source="batch", now_ms=NOW_MS)
-    tries = (hold(desk, 1200, subject_token=token) for token in ("idt_1_a", "idt_1_b", None))
+        await know_customers(conn, [("parkco", "idt_1_mine"), ("shopco", "idt_1_theirs")], source="batch", now_ms=NOW_MS)
+    tries = (hold(desk, 1200, subject_token=token) for token in ("idt_1_mine", "idt_1_theirs", None))
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert [type(answer) for answer in answers] == [Redemption, CustomerUnknown, Redemption]
 
