@@ -70,10 +70,11 @@ SPEND = {"EventId": "e-1", "Kind": "CARD_ACTIVATED", "Phone": PHONE}
 async def hold(world: World, text: str, body: Any, headers: dict[str, str]) -> httpx.Response:
     """By a customer of its own: an offer is for each of them once."""
     _PLATES.append("")
-    who = {"CustomerToken": f"idt_1_times-{len(_PLATES)}", "Plate": f"粤B{len(_PLATES):05d}"}
+    number = len(_PLATES)
+    who = {"CustomerToken": f"idt_1_times-{number}", "Plate": f"粤B{number:05d}", "OrderReference": f"order {number}"}
     async with world.house.database.transaction() as conn:
         await know_customers(conn, [("parkco", who["CustomerToken"])], source="consent", now_ms=now_ms())
-    return await _partner(world, "POST", "/partner/v1/redemptions", {"Data": {**body["Data"], **who}}, headers)
+    return await _partner(world, "POST", "/partner/v1/redemptions", {"Data": {**who, **body["Data"]}}, headers)
 
 
 async def charge(world: World, text: str, body: Any, headers: dict[str, str]) -> httpx.Response:
@@ -124,6 +125,7 @@ SAMPLES: dict[str, tuple[Ask, Any]] = {
     "GetDay": (by_operator("GET", "/admin/v1/days/{Day}"), None),
     "CalculateStatement": (by_operator("POST", "/admin/v1/statements"), {"PartnerId": "parkco"}),
     "OpenAccounts": (in_sandbox("/sandbox/v1/customers"), {"Customer": [PERSON]}),
+    "MoveBusinessDate": (in_sandbox("/sandbox/v1/business-date"), {}),
     "TellCustomerEvents": (in_sandbox("/sandbox/v1/customer-events"), {"Event": [SPEND]}),
     "CreateAccountAccessConsents": (to("POST", f"{AISP}/account-access-consents"), CONSENT),
     "GetAccountAccessConsentsConsentId": (to("GET", f"{AISP}/account-access-consents/cns_none"), None),

@@ -71,7 +71,7 @@ async def test_a_quote_sixteen_minutes_late_is_too_late_and_one_of_fourteen_is_g
 
 async def test_a_quote_is_kept_for_its_five_minutes_whatever_its_moment(world: World) -> None:
     moment = now_ms()
-    asked = {**ORDER, "OfferId": "first-park", "CustomerToken": "idt_1_q", "Plate": PLATE,
+    asked = {**ORDER, "OfferId": "first-park", "CustomerToken": "idt_1_q", "Plate": PLATE, "OrderReference": "o-q",
              "OccurredAt": rfc3339(moment - 14 * MINUTE_MS)}  # fmt: skip
     async with world.house.database.transaction() as conn:
         await know_customers(conn, [("parkco", "idt_1_q")], source="consent", now_ms=moment)
@@ -87,7 +87,8 @@ async def test_a_quote_is_kept_for_its_five_minutes_whatever_its_moment(world: W
 
 async def test_a_retry_of_a_hold_finds_it_however_late(world: World) -> None:
     moment = now_ms()
-    asked = {**ORDER, "OfferId": "first-park", "CustomerToken": "idt_1_r", "Plate": PLATE, "OccurredAt": ago(MINUTE_MS)}
+    asked = {**ORDER, "OfferId": "first-park", "CustomerToken": "idt_1_r", "Plate": PLATE, "OrderReference": "o-r",
+             "OccurredAt": ago(MINUTE_MS)}  # fmt: skip
     async with world.house.database.transaction() as conn:
         await know_customers(conn, [("parkco", "idt_1_r")], source="consent", now_ms=moment)
     first = await at(world, "HoldRedemption", moment, data=asked)

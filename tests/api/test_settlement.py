@@ -22,7 +22,7 @@ async def test_a_statement_goes_from_a_closed_day_to_the_partner_who_verifies_it
     file = await client.call("GET", f"/partner/v1/statements/{statement['StatementId']}/file")
     path = tmp_path / "statement.json"
     path.write_bytes(file.content)
-    jwks = (await world.http.get("/oauth/jwks")).json()
+    jwks = (await world.http.get("/.well-known/statement-keys")).json()
     assert verify_files([path], jwks=jwks).accepted
 
 
@@ -62,7 +62,7 @@ async def test_a_day_that_has_not_come_is_not_closed(world: World) -> None:
 
 async def test_a_day_that_is_no_day_says_how_to_write_one(world: World) -> None:
     answer = await world.ops("ops-maker", "POST", "/admin/v1/days/yesterday/closure")
-    assert (answer.status_code, answer.json()["code"]) == (400, "day_malformed")
+    assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
 
 
 async def test_no_statement_over_a_day_that_is_not_sealed(world: World) -> None:

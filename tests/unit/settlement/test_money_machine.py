@@ -216,11 +216,9 @@ class Money(RuleBasedStateMachine):
             shutil.rmtree(self.home, ignore_errors=True)
 
     def _settle_everything(self) -> None:
-        today = self.run(self.bank._recorded_in()) - timedelta(days=1)
-        self.bank.now_ms = max(self.bank.now_ms, NOON_MS + (today - self._noon_day()).days * DAY_MS)
-        last = self._last_head()
-        if last is None or last < self.bank.today:
-            self.run(self.bank.close(self.bank.today.isoformat()))
+        open_day = self.run(self.bank._recorded_in())
+        self.bank.now_ms = NOON_MS + (open_day - self._noon_day()).days * DAY_MS
+        self.run(self.bank.close(open_day.isoformat()))
         self.run(self.bank.work())
         for row in self.run(self.bank.sql(ASKED, "metro")):
             if row["state"] == "CALCULATED":
