@@ -105,7 +105,7 @@ async def _download(stage: Stage, client: PartnerClient, partner_id: str, statem
 async def _verified(stage: Stage, file: Path) -> bool:
     """By the stand-alone verifier, with the bank's published keys; a copy with one digit changed is refused."""
     jwks = file.with_name("bank-jwks.json")
-    jwks.write_bytes((await stage.http.get(f"{stage.url}/oauth/jwks")).content)
+    jwks.write_bytes((await stage.http.get(f"{stage.url}/.well-known/statement-keys")).content)
     accepted = await asyncio.to_thread(_verify, file, jwks) == 0
     stage.checks.expect("the statement verifies offline, every cent of it", accepted, file.name)
     refused = await asyncio.to_thread(_forged_is_refused, file, jwks)

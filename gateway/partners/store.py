@@ -21,7 +21,6 @@ class Version:
     partner_id: str | None
     sha256: bytes
     withdrawn: bool
-    starts_ms: int | None = None
 
     @property
     def name(self) -> tuple[str, str, int]:
@@ -65,17 +64,6 @@ async def read_bodies(conn: Connection, names: Sequence[tuple[str, str, int]]) -
         kinds, ids, versions,
     )  # fmt: skip
     return {(row["kind"], row["id"], row["version"]): row["body"] for row in rows}
-
-
-async def contract_versions(conn: Connection, partner_id: str) -> list[Version]:
-    """Provisional."""
-    rows = await conn.fetch(
-        """SELECT kind, id, version, partner_id, sha256, withdrawn,
-             (extract(epoch FROM (body->'contract'->>'valid_from')::timestamp) * 1000)::bigint AS starts_ms
-           FROM document WHERE kind = 'contract' AND partner_id = $1 ORDER BY version""",
-        partner_id,
-    )
-    return [Version(**row) for row in rows]
 
 
 async def versions_before(conn: Connection, name: tuple[str, str, int]) -> AsyncIterator[tuple[int, Any]]:

@@ -6,7 +6,6 @@ says otherwise than the terms stops the settlement and is named: a statement nev
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -34,13 +33,6 @@ class Opening:
     carried_minor: int = 0
     ranks: Mapping[str, int] = field(default_factory=dict)  # "<goal> <YYYY-MM>" → goals seen before
     accrued: Mapping[str, int] = field(default_factory=dict)  # "<contract> <version> <goal> <token>" → minor units
-
-    @classmethod
-    def from_members(cls, members: Mapping[str, Any]) -> "Opening":
-        return cls(members["carried_minor"], members["ranks"], {})
-
-    def members(self) -> dict[str, Any]:
-        return {"accrued": {}, "carried_minor": self.carried_minor, "ranks": dict(self.ranks)}
 
 
 @dataclass(frozen=True, slots=True)

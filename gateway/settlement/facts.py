@@ -1,8 +1,6 @@
 """Sealed leaves as typed columns: what the engine reads, and the Parquet file a closed day leaves behind."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,40 +73,3 @@ def _columns() -> str:
 
 _TYPED = f"""SELECT seq, {_columns()}, leaf
     FROM (SELECT seq, leaf, from_json(leaf, '{_structure()}') AS x FROM raw) ORDER BY seq"""
-
-
-WRITER_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class FactsFile:
-    """Provisional."""
-
-    sha256: bytes
-    rows: int
-    writer_version: int
-
-
-class FactsWriter:
-    """Provisional: holds all."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.leaves: list[tuple[str | None, bytes]] = []
-
-    def __enter__(self) -> "FactsWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def add(self, batch: Sequence[tuple[str | None, bytes]]) -> None:
-        self.leaves.extend(batch)
-
-    def finish(self) -> FactsFile:
-        pq.write_table(facts_table(self.leaves), self.path, compression="zstd")
-        return FactsFile(file_sha256(self.path), len(self.leaves), WRITER_VERSION)
-
-
-def file_sha256(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()

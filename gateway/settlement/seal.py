@@ -47,23 +47,3 @@ def path_of(trees: Sequence[PartnerTree], partner_id: str) -> tuple[int, list[st
     if index < 0:
         return -1, []
     return index, [node.hex() for node in inclusion_path([partner_leaf(tree) for tree in trees], index)]
-
-
-class DaySealer:
-    """Provisional: holds all."""
-
-    def __init__(self) -> None:
-        self.leaves: list[tuple[str | None, bytes]] = []
-
-    def add(self, batch: Sequence[tuple[str | None, bytes]]) -> None:
-        self.leaves.extend(batch)
-
-    def seal(
-        self, day: date, *, bank: str, previous_head_hash: bytes, audit_head: bytes | None,
-        sign: Callable[[bytes], str],
-    ) -> SealedDay:  # fmt: skip
-        return seal_day(day, self.leaves, bank=bank, previous_head_hash=previous_head_hash, sign=sign)
-
-    def trees(self) -> tuple[PartnerTree, ...]:
-        day = date(2000, 1, 1)
-        return seal_day(day, self.leaves, bank="", previous_head_hash=FIRST, sign=lambda _: "").trees

@@ -23,7 +23,8 @@ def later(day: str, days: int = 1) -> str:
 async def redeem(world: World, token: str) -> str:
     """One confirmed redemption of parkco."""
     client = world.client("parkco")
-    order = {**ORDER, "CustomerToken": token, "Plate": f"沪A{sum(token.encode()):05d}"}
+    plate = f"沪A{sum(token.encode()):05d}"
+    order = {**ORDER, "OrderReference": f"order of {token}", "CustomerToken": token, "Plate": plate}
     held = await client.call("POST", "/partner/v1/redemptions", body={"Data": order})
     assert held.status_code == 201, held.text
     redemption_id = str(held.json()["Data"]["RedemptionId"])

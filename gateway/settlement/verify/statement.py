@@ -17,7 +17,7 @@ FORMAT = "parasol-statement-1"
 EVENT = frozenset(
     (
         "amount_minor", "business_day", "campaign", "contract", "contract_version", "currency", "data", "event_id",
-        "idempotency_key", "occurred_at_ms", "partner", "recorded_at_ms", "subject_token", "type", "v",
+        "idempotency_key", "occurred_at_ms", "partner", "recorded_at_ms", "subject_token", "type",
     )
 )  # fmt: skip
 _TEXTS, _NUMBERS = ("event_id", "type", "business_day"), ("occurred_at_ms", "recorded_at_ms", "amount_minor")
