@@ -48,7 +48,7 @@ class CommissionBooking:
             pass
 
     async def _step(self, row: StatementRow, *, now_ms: int) -> int:
-        """Books at most ROWS_A_STEP commissions; how many."""
+        """Books at most BOOKED_A_STEP commissions; how many."""
         async with self.database.transaction() as conn:
             done = await results.booked_through(conn, row.statement_id)
             commissions = await results.commissions_after(conn, row.statement_id, done)

@@ -142,7 +142,7 @@ class Calculation:
         own = {header_kid(signature) if signature else present for signature in signatures}
         kids = {*own, *(header_kid(day.sealed.head_jws) for day in settled)}
         keys = [self.keyring.public_key(kid) for kid in sorted(kids)]
-        return [dict(key.public_jwk) for key in keys if key is not None]
+        return [{**key.public_jwk, "purpose": key.purpose} for key in keys if key is not None]
 
     async def _verify(self, row: StatementRow, written: Written, folder: Path) -> None:
         """As the partner will, with the bank's keys pinned. Raises JobFailed with the verifier's words."""

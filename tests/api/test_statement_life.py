@@ -133,9 +133,9 @@ async def record_unknown_version(world: World, *, starts: str) -> None:
     await world.sql(
         """INSERT INTO document (kind, id, version, partner_id, body, sha256, applied_at_ms, applied_by, starts_ms,
              ends_ms, currency)
-           SELECT kind, id, 99, partner_id, jsonb_set(body || '{"a_term_of_tomorrow": {}}', '{contract,valid_from}',
-             to_jsonb($1::text)), sha256('x'), applied_at_ms, applied_by,
-             (extract(epoch FROM ($1::text || 'T00:00:00+08:00')::timestamptz) * 1000)::bigint, ends_ms, currency
+           SELECT kind, id, 99, partner_id, body || '{"a_term_of_tomorrow": {}}', sha256('x'), applied_at_ms,
+             applied_by, extract(epoch FROM $1::text::date AT TIME ZONE 'Asia/Shanghai')::bigint * 1000, ends_ms,
+             currency
            FROM document WHERE kind = 'contract' AND partner_id = 'parkco' ORDER BY version DESC LIMIT 1""",
         starts,
     )

@@ -101,7 +101,8 @@ async def test_what_the_database_says_of_a_file_is_not_believed_before_the_seal(
     await close(world, today())
     path = world.home / "sealed" / f"{today()}.parquet"
     table = pq.read_table(path)
-    pq.write_table(table.slice(0, table.num_rows - 1), path)
+    own = [place for place, name in enumerate(table["partner"].to_pylist()) if name == "parkco"]
+    pq.write_table(table.take([place for place in range(table.num_rows) if place != own[-1]]), path)
     await world.sql("UPDATE sealed_file SET sha256 = sha256($1)", path.read_bytes())
     statement = await calculate(world, today())
     assert statement["Status"] == "FAILED", statement

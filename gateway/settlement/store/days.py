@@ -7,7 +7,7 @@ from typing import Any
 from gateway.database import Connection
 from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
 
-LEAVES_A_STEP = 2_000  # rows of a cursor's step: some 1.5 MB, some 10 ms of hashing
+LEAVES_A_STEP = 500  # rows of a step of a cursor: few enough that the event loop is free again within milliseconds
 _LINED = ("redemption.confirmed", "redemption.reversed", "goal.reached")  # types that have lines: settlement-rules §2
 
 
