@@ -77,7 +77,7 @@ async def test_a_statement_goes_from_a_closed_day_to_the_partner_who_verifies_it
     file = await client.call("GET", f"/partner/v1/statements/{statement['StatementId']}/file")
     path = tmp_path / "statement.json"
     path.write_bytes(file.content)
-    jwks = (await world.http.get("/oauth/jwks")).json()
+    jwks = (await world.http.get("/.well-known/statement-keys")).json()
     assert verify_files([path], jwks=jwks).accepted
 
 

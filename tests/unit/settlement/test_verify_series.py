@@ -52,6 +52,35 @@ def test_a_statement_that_does_not_follow_is_refused(tmp_path: Path, change: Any
     assert sentence in "\n".join(later.faults)
 
 
+def follow(folder: Path, first: list[Json], second: list[Json]) -> str:
+    """What is wrong with the second of two honest-looking statements, given together."""
+    one = statement({"2025-01-02": [drafts.effective(0), *first]})
+    later = [each | {"business_day": "2025-01-05"} for each in second]
+    two = statement({"2025-01-05": later}, before=one)
+    for name, made in (("1.json", one), ("2.json", two)):
+        (folder / name).write_bytes(made.small())
+    assert verify_files([folder / "2.json"], jwks=PINNED).accepted  # alone there is nothing to see
+    before, after = verify_files([folder / "1.json", folder / "2.json"], jwks=PINNED).files
+    assert before.faults == ()
+    return "\n".join(after.faults)
+
+
+def test_what_an_earlier_statement_said_is_not_said_again_or_otherwise(tmp_path: Path) -> None:
+    ride = confirmed(1)
+    back = drafts.reversed_(2, ride, minor=500)
+    assert follow(tmp_path, [ride, back], [drafts.reversed_(3, ride, minor=1498, before=500)]) == ""
+    assert "event number 1: its event_id is there twice, the first time in an earlier" in follow(
+        tmp_path, [confirmed(1)], [drafts.event(1, "claim.owned", amount=0, data={})]
+    )
+    again = confirmed(1) | {"event_id": "evt_0009"}
+    assert "its redemption was confirmed in an earlier statement" in follow(tmp_path, [ride], [again])
+    forgets = follow(tmp_path, [ride, back], [drafts.reversed_(3, ride, minor=1998)])
+    assert "reversed_before_minor is 0, earlier statements have 500" in forgets
+    other = confirmed(1, order=1500)
+    foreign = follow(tmp_path, [ride], [drafts.reversed_(3, other, minor=1)])
+    assert "is another one than its redemption has in an earlier statement" in foreign
+
+
 def test_a_closing_before_that_is_no_object_ends_in_sentences(tmp_path: Path) -> None:
     before = busy(manifest=put("closing", []))
     (tmp_path / "1.json").write_bytes(before.small())
