@@ -139,7 +139,7 @@ def _funders(steps: Sequence[Step], locked: Iterable[Redemption], terms: Callabl
         except Refusal:  # its steps come to the same answer, each for itself
             continue
         capped |= any(share.cap_minor is not None for share in fund)
-        names |= {fund_counter(redemption, share.party) for share in fund}
+        names |= {fund_counter(redemption, share.party, capped=share.cap_minor is not None) for share in fund}
     return names if capped else set()
 
 

@@ -16,16 +16,17 @@ from gateway.refusal import Refusal, StateConflict
 
 
 class Limit(StrEnum):
-    """What a counter counts: money (the first three) or times."""
+    """What a counter counts: money (the first four) or times."""
 
     BUDGET = "budget"
     DAY = "day"
-    FUND = "fund"
+    FUND = "fund"  # of a funder under versions that cap it: its room
+    SHARE = "share"  # of a funder under versions that don't
     CUSTOMER = "customer"
     PLATE_DAY = "plate"
 
 
-MONEY = frozenset((Limit.BUDGET, Limit.DAY, Limit.FUND))
+MONEY = frozenset((Limit.BUDGET, Limit.DAY, Limit.FUND, Limit.SHARE))
 
 
 class OfferExhausted(Refusal):
@@ -84,9 +85,11 @@ def counter(limit: Limit, contract: Contract, discount: Discount, *by: str) -> s
     return "|".join((limit, contract.contract_id, discount.id, *unit, *by))
 
 
-def fund_counter(redemption: Redemption, party: str) -> str:
-    """What this party has paid of the redemption's discount, in its currency, under all versions."""
-    return "|".join((Limit.FUND, redemption.contract_id, redemption.discount_id, redemption.currency, party))
+def fund_counter(redemption: Redemption, party: str, *, capped: bool) -> str:
+    """What this party has paid of the redemption's discount, in its currency: under all versions that cap it, which is
+    what its room is measured by, or under all that don't."""
+    limit = Limit.FUND if capped else Limit.SHARE
+    return "|".join((limit, redemption.contract_id, redemption.discount_id, redemption.currency, party))
 
 
 def limit_of(name: str) -> Limit:

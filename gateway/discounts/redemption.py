@@ -130,7 +130,7 @@ def confirm(
     )  # fmt: skip
     return Outcome(
         confirmed,
-        _used(held, off_minor=off_minor, legs=legs),
+        _used(confirmed, off_minor=off_minor),
         redemption_confirmed(held.redemption_id, partner_id=held.partner_id, currency=held.currency, legs=legs),
         confirmed_event(confirmed, key=key),
     )
@@ -241,9 +241,9 @@ def offer_of(redemption: Redemption, contract: Contract) -> Discount:
 
 
 def _cap_left(held: Redemption, discount: Discount, funded: Mapping[str, int]) -> dict[str, int]:
-    """What each capped party has left for this discount, under all its versions."""
+    """What each capped party has left for this discount, by all versions that cap it."""
     return {
-        share.party: max(share.cap_minor - funded[fund_counter(held, share.party)], 0)
+        share.party: max(share.cap_minor - funded[fund_counter(held, share.party, capped=True)], 0)
         for share in discount.fund
         if share.cap_minor is not None
     }
@@ -254,22 +254,27 @@ def _given_back(held: Redemption, state: RedemptionState, *, now_ms: int) -> Out
     return Outcome(replace(held, state=state, changed_at_ms=now_ms), changes)
 
 
-def _used(held: Redemption, *, off_minor: int, legs: Mapping[str, int]) -> dict[str, CounterChange]:
+def _used(confirmed: Redemption, *, off_minor: int) -> dict[str, CounterChange]:
     """Money counters learn what was granted and get the rest back; times stay taken; funders' room is taken now."""
+    funding = confirmed.funding
+    assert funding is not None, "a confirmed redemption is funded"
     changes = {
         name: CounterChange(taken=off_minor - taken, used=off_minor)
-        for name, taken in held.takes.items()
+        for name, taken in confirmed.takes.items()
         if limit_of(name) in MONEY
     }
-    for party, leg in legs.items():
-        changes[fund_counter(held, party)] = CounterChange(taken=leg, used=leg)
+    for party, leg in funding.legs.items():
+        name = fund_counter(confirmed, party, capped=party in funding.cap_left)
+        changes[name] = CounterChange(taken=leg, used=leg)
     return changes
 
 
 def _returned(confirmed: Redemption, *, amount_minor: int, legs: Mapping[str, int]) -> dict[str, CounterChange]:
+    funding = confirmed.funding
+    assert funding is not None, "only what is funded is reversed"
     changes = {name: CounterChange(reversed=amount_minor) for name in confirmed.takes if limit_of(name) in MONEY}
     for party, leg in legs.items():
-        changes[fund_counter(confirmed, party)] = CounterChange(reversed=-leg)
+        changes[fund_counter(confirmed, party, capped=party in funding.cap_left)] = CounterChange(reversed=-leg)
     return changes
 
 

@@ -144,6 +144,7 @@ def _funding_json(redemption: Redemption) -> list[dict[str, Any]]:
     ]
 
 
+_FUNDING = (Limit.FUND, Limit.SHARE)
 _NOTHING = CounterState(cap=None, taken=0, used=0, reversed=0)
 
 
@@ -152,7 +153,7 @@ def campaign_counters(contract: Contract, discount: Discount, today: date) -> li
     return [
         counter(Limit.BUDGET, contract, discount),
         counter(Limit.DAY, contract, discount, today.isoformat()),
-        *(counter(Limit.FUND, contract, discount, share.party) for share in discount.fund),
+        *(counter(limit, contract, discount, share.party) for share in discount.fund for limit in _FUNDING),
     ]
 
 
@@ -174,11 +175,22 @@ def campaign_json(
         "Today": {"Day": today.isoformat(), **_money_counter(day, limits.per_day_minor, contract.currency)},
         "Funding": [
             {"Party": share.party, "ShareBps": share.bps,
-             **_money_counter(state, share.cap_minor, contract.currency)}
-            for share, state in zip(discount.fund, funders, strict=True)
+             **_funding_counter(room, free, share.cap_minor, contract.currency)}
+            for share, room, free in zip(discount.fund, funders[::2], funders[1::2], strict=True)
         ],
         "Limits": {name: value for name, value in customer_limits.items() if value is not None},
     }  # fmt: skip
+
+
+def _funding_counter(room: CounterState, free: CounterState, cap: int | None, currency: str) -> dict[str, Any]:
+    """All that the party has paid, and what is left of its room, where it has one."""
+    whole = CounterState(cap, room.taken + free.taken, room.used + free.used, room.reversed + free.reversed)
+    shown = _money_counter(whole, None, currency)
+    return shown if cap is None else {**shown, **_room(room, cap, currency)}
+
+
+def _room(state: CounterState, cap: int, currency: str) -> dict[str, Any]:
+    return {"Cap": amount_json(cap, currency), "Left": amount_json(max(cap - state.taken, 0), currency)}
 
 
 def _money_counter(state: CounterState, cap: int | None, currency: str) -> dict[str, Any]:
@@ -187,6 +199,4 @@ def _money_counter(state: CounterState, cap: int | None, currency: str) -> dict[
         "Held": amount_json(state.taken - state.used, currency),
         "Reversed": amount_json(state.reversed, currency),
     }
-    if cap is not None:
-        shown |= {"Cap": amount_json(cap, currency), "Left": amount_json(max(cap - state.taken, 0), currency)}
-    return shown
+    return shown if cap is None else {**shown, **_room(state, cap, currency)}

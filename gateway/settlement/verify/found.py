@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .canonical import Refused
+from .joins import Joins
 from .manifest import Manifest
 from .proof import Key
 
@@ -18,11 +19,13 @@ class EnoughFaults(Exception):
 
 @dataclass(slots=True)
 class Found:
-    """What a file says, as far as it could be read, and what is wrong with it. `drift`: see FileReport."""
+    """What a file says, as far as it could be read, and what is wrong with it. `drift`: see FileReport; `joins`: of a
+    file whose events were all read."""
 
     name: str
     sha256: str = ""
     manifest: Manifest | None = None
+    joins: Joins | None = None
     event_count: int = 0
     line_count: int = 0
     drift: dict[str, tuple[int, int]] = field(default_factory=dict)

@@ -5,7 +5,7 @@ names can only refuse an honest file, with a chance of one to 10¹⁴ at ten mil
 that must be equal they have 128 bits.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .facts import ACCRUED, REDEMPTION, REVERSAL
@@ -93,3 +93,35 @@ def _reversals(
         if before != reversed_minor:
             yield number, f"reversed_before_minor is {before}, expected {reversed_minor}"
         said[name] = expected, reversed_minor + now
+
+
+def across(chain: Sequence[Joins]) -> Iterator[tuple[int, int, str]]:
+    """What statements that follow each other say twice, or otherwise than before: (place, event number, sentence)."""
+    for bucket in range(BUCKETS):
+        seen: set[bytes] = set()
+        for place, joins in enumerate(chain):
+            raw = bytes(joins.event_ids[bucket])
+            names = {raw[at : at + NAME]: at for at in range(0, len(raw), _ENTRY)}
+            for name in names.keys() & seen:
+                number = int.from_bytes(raw[names[name] + NAME : names[name] + _ENTRY])
+                yield place, number, "its event_id is there twice, the first time in an earlier statement"
+            seen |= names.keys()
+        yield from _redemptions_across([(each.redemptions[bucket], each.reversals[bucket]) for each in chain])
+
+
+def _redemptions_across(chain: Sequence[tuple[bytearray, bytearray]]) -> Iterator[tuple[int, int, str]]:
+    originals: dict[bytes, tuple[int, bytes]] = {}
+    reversed_minor: dict[bytes, int] = {}
+    for place, (redemptions, reversals) in enumerate(chain):
+        for name, number, facts in REDEMPTION.iter_unpack(redemptions):
+            if originals.setdefault(name, (place, facts))[0] < place:
+                yield place, number, "its redemption was confirmed in an earlier statement"
+        for name, number, facts, before, now, _ in REVERSAL.iter_unpack(reversals):
+            original = originals.get(name)
+            if original is not None and original[0] < place:
+                if facts != original[1]:
+                    yield place, number, f"{REPEATED} is another one than its redemption has in an earlier statement"
+                if before != reversed_minor.get(name, 0):
+                    expected = reversed_minor.get(name, 0)
+                    yield place, number, f"reversed_before_minor is {before}, earlier statements have {expected}"
+            reversed_minor[name] = before + now

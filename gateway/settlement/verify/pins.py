@@ -94,8 +94,12 @@ def expected_of(path: Path, command: Expected) -> Expected:
 
 def read_known(folder: Path) -> Expected | None:
     path = folder / KNOWN
-    if not path.exists():
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path} cannot be read: {error}") from None
     found = _read_object(path, "a file of known statements")
     keys, partner, bank = found.get("keys"), found.get("partner"), found.get("bank")
     right = found.keys() == {"bank", "format", "keys", "partner"} and found["format"] == KNOWN_FORMAT

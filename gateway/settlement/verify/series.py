@@ -10,6 +10,7 @@ from typing import Any
 from .canonical import Refused, compare, shown
 from .days import check_following
 from .found import EnoughFaults, Found
+from .joins import across
 from .pins import Expected, Unusable, expected_of, given, remember
 from .proof import Key
 from .statement import read_statement
@@ -91,8 +92,7 @@ def verify_files(
     if keep and any(each.thumbprints is None for each in expected):
         raise Unusable("only what was accepted with pinned keys is remembered: give --jwks or --key as well")
     found = [_read(path, workers_of(workers)) for path in files]
-    with suppress(EnoughFaults):
-        _check_chains(found)
+    _check_chains(found)
     _check_partners(found, expected)
     report = Report(tuple(_report(each, told) for each, told in zip(found, expected, strict=True)))
     if keep and report.accepted and report.pinned:
@@ -147,9 +147,25 @@ def _check_chains(found: Sequence[Found]) -> None:
         chain = list(group)
         if chain[0].header["previous"] is not None:
             chain[0].notes.append(("rests", _before(chain[0])))
+        runs = [[chain[0]]]
         for before, after in pairwise(chain):
-            with after.telling(f"after {before.name}"):
-                _check_pair(before, after)
+            with suppress(EnoughFaults), after.telling(f"after {before.name}"):
+                if _check_pair(before, after):
+                    runs[-1].append(after)
+                    continue
+            runs.append([after])
+        for run in runs:
+            _check_run(run)
+
+
+def _check_run(run: Sequence[Found]) -> None:
+    """Statements without one missing between them: no event twice, and reversals go on where they stopped."""
+    joins = [each.joins for each in run if each.joins is not None]
+    if len(joins) < len(run) or len(run) == 1:
+        return
+    for place, number, sentence in across(joins):
+        with suppress(EnoughFaults):
+            run[place].tell(f"event number {number}: {sentence}")
 
 
 def _place(found: Found) -> tuple[str, str, str, int, str]:
@@ -162,7 +178,8 @@ def _before(found: Found) -> str:
     return f"{shown(previous['statement_id'])} ({previous['number']})"
 
 
-def _check_pair(before: Found, after: Found) -> None:
+def _check_pair(before: Found, after: Found) -> bool:
+    """Whether the one is that directly before the other. Raises Refused."""
     earlier, later = before.header, after.header
     previous = later["previous"]
     if earlier["number"] == later["number"]:
@@ -174,7 +191,7 @@ def _check_pair(before: Found, after: Found) -> None:
         raise Refused(f"the statement before is {told}, but number {earlier['number']} was given")
     if previous["number"] > earlier["number"]:
         after.notes.append(("rests", _before(after)))
-        return
+        return False
     expected = {"number": earlier["number"], "sha256": before.sha256, "statement_id": earlier["statement_id"]}
     for name, value in expected.items():
         if previous[name] != value:
@@ -185,6 +202,7 @@ def _check_pair(before: Found, after: Found) -> None:
         after.tell(fault)
     if before.manifest.days and after.manifest.days:
         check_following(before.manifest.days[-1], after.manifest.days[0])
+    return True
 
 
 # --- the report ---------------------------------------------------------------------------------------------------

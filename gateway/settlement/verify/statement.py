@@ -19,6 +19,8 @@ from .reckoning import Reckoning
 from .workers import Work
 from .workers import check_parts as check_side_by_side
 
+EVENTS_LIMIT = 1 << 31  # event numbers have four bytes
+
 
 def read_statement(path: Path, *, workers: int) -> Found:
     """Raises OSError and WorkerLost; whatever the file holds ends in sentences."""
@@ -66,6 +68,7 @@ class _Reading:
         drift, spread = self.reckoning.drift
         self.found.drift = {"bank": (drift, spread), "partner": (-drift, spread)} if spread else {}
         if whole:  # else the sentences told so far are the reason of every other difference
+            self.found.joins = self.reckoning.joins
             self._closing()
 
     # --- signatures (§12) -----------------------------------------------------------------------------------------
@@ -104,6 +107,8 @@ class _Reading:
             self.works.append(Work(self.download.path, place, entry, event, line))
             if entry.kind == "events":
                 event, line = event + entry.count, line + entry.lines
+        if event > EVENTS_LIMIT:
+            raise Refused(f"the manifest counts {event - 1} events, this program reads {EVENTS_LIMIT} at most")
         self.day_of = check_parts(self.manifest)
 
     def _events(self) -> bool:

@@ -1,5 +1,6 @@
 """Statements that several tests of the verifier begin with, and how they are checked."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,3 +82,7 @@ def put(*path: Any) -> Callable[[Json], None]:
 
 
 Lies = Mapping[str, tuple[Callable[[Any], Any], str]]
+
+
+def lines_of(made: Statement) -> list[Json]:
+    return [line for part in made.parts for line in json.loads(part).get("lines", [])]

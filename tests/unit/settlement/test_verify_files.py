@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from gateway.settlement.verify import Report, Unusable, verify_files
+from gateway.settlement.verify import verify_files
 from gateway.settlement.verify.canonical import Refused, whole_value
 from tests.unit.settlement import drafts
-from tests.unit.settlement.cases import DAY, PINNED, busy, busy_days, check, put, simple
-from tests.unit.settlement.drafts import Json, confirmed, goal
+from tests.unit.settlement.cases import DAY, busy, busy_days, check, simple
+from tests.unit.settlement.drafts import confirmed, goal
 from tests.unit.settlement.statements import Statement, statement
 
 
@@ -230,83 +230,3 @@ def test_a_changed_bit_of_an_archive_is_refused(tmp_path: Path, wide: Statement)
         path.write_bytes(raw)
         assert verify_files([path], workers=1).files[0].faults, place
         raw[place] ^= 1 << place % 8
-
-
-# --- several files ------------------------------------------------------------------------------------------------
-LATER = [goal(40, business_day="2025-01-05"), confirmed(41, discount="five", business_day="2025-01-05")]
-
-
-def chain(folder: Path, **changes: Any) -> Report:
-    """Two statements; the second as it is after the changes."""
-    one = busy()
-    two = statement({"2025-01-05": LATER}, before=one, **changes)
-    paths = [folder / "2.json", folder / "1.json"]
-    paths[0].write_bytes(two.small())
-    paths[1].write_bytes(one.small())
-    return verify_files(paths, jwks=PINNED, workers=1)
-
-
-def test_statements_that_follow_each_other_are_accepted_in_any_order(tmp_path: Path) -> None:
-    report = chain(tmp_path)
-    assert [file.faults for file in report.files] == [(), ()]
-    assert report.accepted
-    assert not any(kind == "rests" for file in report.files for kind, _ in file.notes)
-
-
-CHAIN_LIES = {
-    "sha256": (put("statement", "previous", "sha256", "0" * 64), "previous.sha256 is 000"),
-    "id": (put("statement", "previous", "statement_id", "stm_x"), "previous.statement_id is stm_x"),
-    "first-again": (put("statement", "previous", None), "the first statement opens with 0"),
-    "ranks": (put("opening", "ranks", {}), "before).ranks: CARD_ACTIVATED 2025-01 is nothing, expected 3"),
-    "carried": (put("opening", "carried_minor", 1), "carried_minor is 1, expected 0"),
-    "funded": (put("opening", "funded", {}), "metro-2025 tenth partner is nothing, expected 3000"),
-    "accrued": (put("opening", "accrued", "root", "1" * 64), "root is 111"),
-    "overlap": (put("statement", "from_day", "2025-01-04"), "is not after the to_day 2025-01-04"),
-    "heads": (lambda m: m["days"].__setitem__(0, drafts.sealed_day("2025-01-05", LATER)), "previous_head_hash is 000"),
-}
-
-
-@pytest.mark.parametrize(("change", "sentence"), CHAIN_LIES.values(), ids=CHAIN_LIES)
-def test_a_statement_that_does_not_follow_is_refused(tmp_path: Path, change: Any, sentence: str) -> None:
-    later, first = chain(tmp_path, manifest=change).files
-    assert first.accepted
-    assert sentence in "\n".join(later.faults)
-
-
-def test_a_closing_before_that_is_no_object_ends_in_sentences(tmp_path: Path) -> None:
-    before = busy(manifest=put("closing", []))
-    (tmp_path / "1.json").write_bytes(before.small())
-    after = statement({"2025-01-05": []}, before=busy())
-    after.manifest["statement"]["previous"]["sha256"] = sha256(before.small()).hexdigest()
-    (tmp_path / "2.json").write_bytes(after.small())
-    first, second = verify_files([tmp_path / "1.json", tmp_path / "2.json"], workers=1).files
-    assert "closing is [], expected" in "\n".join(first.faults)
-    assert "opening (after the closing before) is" in "\n".join(second.faults)
-
-
-def test_the_same_statement_twice_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "1.json"
-    path.write_bytes(busy().small())
-    assert "it is there twice" in "\n".join(verify_files([path, path]).files[1].faults).replace("number 1", "it")
-
-
-def test_a_later_statement_alone_says_what_it_rests_on(tmp_path: Path) -> None:
-    chain(tmp_path)
-    report = verify_files([tmp_path / "2.json"], jwks=PINNED)
-    assert report.accepted
-    assert ("rests", "stm_1 (1)") in report.files[0].notes
-
-
-def test_a_statement_of_another_currency_carries_the_same_events(tmp_path: Path) -> None:
-    """Its days, its leaves, its signed heads; none of its lines."""
-    days: dict[str, list[Json]] = busy_days()
-    (tmp_path / "cny.json").write_bytes(busy().small())
-    (tmp_path / "usd.json").write_bytes(statement(days, currency="USD").small())
-    report = verify_files([tmp_path / "cny.json", tmp_path / "usd.json"], jwks=PINNED, workers=1)
-    assert [file.faults for file in report.files] == [(), ()]
-    assert report.files[1].lines == 0
-
-
-def test_a_path_that_is_no_file_is_unusable(tmp_path: Path) -> None:
-    with pytest.raises(Unusable):
-        verify_files([tmp_path / "\0"])
