@@ -210,7 +210,9 @@ async def test_two_hundred_invented_customers_get_nothing(database: Database) ->
 async def test_a_customer_is_known_to_the_partner_that_somebody_vouched_to(database: Database) -> None:
     desk = desk_with(database, contract(ONE_FEN, unknown_customer="refuse"))
     async with database.transaction() as conn:
-        await know_customers(conn, [("parkco", "idt_1_mine"), ("shopco", "idt_1_theirs")], source="batch", now_ms=NOW_MS)
+        await know_customers(
+            conn, [("parkco", "idt_1_mine"), ("shopco", "idt_1_theirs")], source="batch", now_ms=NOW_MS
+        )
     tries = (hold(desk, 1200, subject_token=token) for token in ("idt_1_mine", "idt_1_theirs", None))
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert [type(answer) for answer in answers] == [Redemption, CustomerUnknown, Redemption]
