@@ -38,6 +38,11 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
     SET enable_bitmapscan = off SET enable_material = off AS $$
 DECLARE
     taken_now    bigint[];
+    partners     text[];
+    operations   text[];
+    keys         text[];
+    orders       text[];
+    unknown      boolean[];
     known_ids    text[];
     known_hashes bytea[];
     broke        int[];
@@ -46,19 +51,25 @@ DECLARE
     first_needs  int[] := array_fill(NULL::int, ARRAY[json_array_length(holds)]);
     last_needs   int[] := first_needs;
 BEGIN
+    -- What need not wait for the counters is asked before they are locked: who is known stays known.
+    SELECT array_agg(k.partner_id ORDER BY k.place), array_agg(k.operation ORDER BY k.place),
+           array_agg(k.key ORDER BY k.place), array_agg(k.order_reference ORDER BY k.place),
+           array_agg(k.vouched_token IS NOT NULL AND v.token IS NULL ORDER BY k.place)
+        INTO partners, operations, keys, orders, unknown
+        FROM ROWS FROM (json_to_recordset(holds) AS (partner_id text, operation text, key text, vouched_token text,
+                order_reference text)) WITH ORDINALITY
+             AS k (partner_id, operation, key, vouched_token, order_reference, place)
+        LEFT JOIN known_customer v ON v.partner_id = k.partner_id AND v.token = k.vouched_token;
     INSERT INTO counter AS c (name, cap) SELECT n.name, n.cap FROM unnest(names, caps) AS n (name, cap)
         ON CONFLICT DO NOTHING;
     SELECT array_agg(l.taken ORDER BY l.name) INTO taken_now
         FROM (SELECT c.name, c.taken FROM counter c WHERE c.name = ANY (names) ORDER BY c.name FOR UPDATE) l;
     SELECT array_agg(i.resource_id ORDER BY k.place), array_agg(i.request_hash ORDER BY k.place),
-           array_agg(CASE WHEN k.vouched_token IS NOT NULL AND v.token IS NULL THEN -1
-                          WHEN r.partner_id IS NOT NULL THEN -2 END ORDER BY k.place)
+           array_agg(CASE WHEN k.unknown THEN -1 WHEN r.partner_id IS NOT NULL THEN -2 END ORDER BY k.place)
         INTO known_ids, known_hashes, broke
-        FROM ROWS FROM (json_to_recordset(holds) AS (partner_id text, operation text, key text, vouched_token text,
-                order_reference text)) WITH ORDINALITY
-             AS k (partner_id, operation, key, vouched_token, order_reference, place)
+        FROM unnest(partners, operations, keys, orders, unknown) WITH ORDINALITY
+             AS k (partner_id, operation, key, order_reference, unknown, place)
         LEFT JOIN idempotency i ON i.partner_id = k.partner_id AND i.operation = k.operation AND i.key = k.key
-        LEFT JOIN known_customer v ON v.partner_id = k.partner_id AND v.token = k.vouched_token
         LEFT JOIN redemption r ON r.order_reference = k.order_reference AND r.partner_id = k.partner_id
             AND r.state IN ('HELD', 'CONFIRMED', 'PART_REVERSED', 'REVERSED');
 
@@ -128,7 +139,8 @@ BEGIN
 END $$;
 
 -- Writes a batch of steps that the rule has taken on redemptions locked by the caller (confirm, release, expire,
--- reverse): the rows as they are now, what the counters get back or count as used, and the keys.
+-- reverse): the rows as they are now, the keys, and what the counters get back or count as used. Keys of steps and of
+-- holds are never the same, so the one may come before the counters and the other after.
 CREATE FUNCTION step_redemptions(
     now_ms bigint,
     names text[], taken_more bigint[], used_more bigint[], reversed_more bigint[], -- sorted, funders' first
@@ -138,11 +150,6 @@ CREATE FUNCTION step_redemptions(
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
     SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
-    INSERT INTO counter AS c (name) SELECT n.name FROM unnest(names) AS n (name) ON CONFLICT DO NOTHING;
-    PERFORM FROM counter c WHERE c.name = ANY (names) ORDER BY NOT starts_with(c.name, 'fund|'), c.name FOR UPDATE;
-    UPDATE counter c SET taken = c.taken + n.taken, used = c.used + n.used, reversed = c.reversed + n.reversed
-        FROM unnest(names, taken_more, used_more, reversed_more) AS n (name, taken, used, reversed)
-        WHERE c.name = n.name;
     UPDATE redemption r SET state = n.state, order_minor = n.order_minor, discount_minor = n.discount_minor,
             reversed_minor = n.reversed_minor, site_id = n.site_id, mcc = n.mcc, funding = n.funding,
             changed_at_ms = now_ms
@@ -152,5 +159,11 @@ BEGIN
     INSERT INTO idempotency (partner_id, operation, key, request_hash, resource_id, created_at_ms)
         SELECT n.partner_id, n.operation, n.key, decode(n.request_hash, 'base64'), n.resource_id, now_ms
         FROM json_to_recordset(requests) AS n (partner_id text, operation text, key text, request_hash text,
-             resource_id text);
+             resource_id text) ORDER BY n.partner_id, n.operation, n.key;
+    -- Last, as holds wait for them.
+    INSERT INTO counter AS c (name) SELECT n.name FROM unnest(names) AS n (name) ON CONFLICT DO NOTHING;
+    PERFORM FROM counter c WHERE c.name = ANY (names) ORDER BY NOT starts_with(c.name, 'fund|'), c.name FOR UPDATE;
+    UPDATE counter c SET taken = c.taken + n.taken, used = c.used + n.used, reversed = c.reversed + n.reversed
+        FROM unnest(names, taken_more, used_more, reversed_more) AS n (name, taken, used, reversed)
+        WHERE c.name = n.name;
 END $$;
