@@ -272,8 +272,7 @@ async def test_the_goal_feed_says_the_same_of_a_person_in_whatever_order_it_tell
                    VALUES ($1, $2, 'CNY', '', 'CACC', 'CN.UnionPay.PAN', $1, '', $3)""",
                 f"again-{number}", customer, opened_ms,
             )  # fmt: skip
-    moments = (NOW_MS - 20, NOW_MS - 50, NOW_MS - year + 5)
-    for number, at_ms in enumerate(moments):
+    for number, at_ms in enumerate((NOW_MS - 20, NOW_MS - 50, NOW_MS - year + 5)):
         await bank.counter.tell([FeedEvent(f"s{number}", "SPEND", customer, 1, "CNY", at_ms, None)])
     events = (await bank.port.customer_events(after=0, limit=10))[1:]
     assert {event.tenures for event in events} == {
