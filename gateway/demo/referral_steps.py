@@ -9,14 +9,15 @@ from urllib.parse import parse_qs, urlsplit
 
 from rich.table import Table
 
-from gateway.demo.client import PartnerClient
+from gateway.demo.client import CallFailed, PartnerClient
 from gateway.demo.stage import V1, Stage, data, identity_token
 from gateway.demo.waiting import until
 
 BATCH_PEOPLE, SCAN_PEOPLE = range(10), range(10, 12)
+PAID_PEOPLE = 6  # those who activate a card: the partners' contracts pay for it
 CONTESTED = 0  # the customer whom both partners claim
 CSV = {"Content-Type": "text/csv"}
-DECIDED = ("CONVERTED", "OWNING", "LOST")
+DECIDED = ("CONVERTED", "OWNING", "LOST")  # as the bank sees claims; a partner sees RECORDED and PAID
 _MOMENT = re.compile(r" of \d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
@@ -107,19 +108,51 @@ async def reach_goals(stage: Stage) -> Table:
     stage.notes["since"] = max(stage.notes["claims"])
 
     async def decided() -> list[dict[str, Any]] | None:
-        """Five by the batch and two by their scans; six of them have activated a card."""
+        """Five by the batch and two by their scans; six of them have activated a card, which pays."""
         newer = (await data(stage.parkco, "GET", f"{V1}/claims?Cursor={stage.notes['since']}"))["Claim"]
         ids = [*stage.notes["claims"], *(claim["ClaimId"] for claim in newer)]
         found = [await data(stage.parkco, "GET", f"{V1}/claims/{claim_id}") for claim_id in ids]
-        return found if sum(claim["State"] == "CONVERTED" for claim in found) >= 6 else None
+        return found if sum(claim["State"] == "PAID" for claim in found) >= PAID_PEOPLE else None
 
-    claims = await until(decided, what="goals are attributed")
-    rival = [await data(stage.shopco, "GET", f"{V1}/claims/{claim_id}") for claim_id in stage.notes["rival"]]
+    seen = await until(decided, what="goals are attributed")
+    _keep_secrets(stage, seen)
+    claims = [await _as_the_bank_sees(stage, "parkco", claim["ClaimId"]) for claim in seen]
+    claims += await _owned_by_scan(stage, {claim["ClaimId"] for claim in seen})
+    rival = [await _as_the_bank_sees(stage, "shopco", claim_id) for claim_id in stage.notes["rival"]]
     return _explain(stage, claims, rival)
 
 
+def _keep_secrets(stage: Stage, seen: list[dict[str, Any]]) -> None:
+    """A partner reads why only of claims that pay; all others look alike, whoever the customer is."""
+    unpaid = [claim for claim in seen if claim["State"] != "PAID"]
+    shown = {
+        (c["State"], c["RecordedDateTime"], c["ExpirationDateTime"], str(c["Goal"]), str(c["Trace"])) for c in unpaid
+    }
+    stage.checks.expect("claims that have not paid look alike", len(shown) == 1, shown)
+    reasons = [bool(claim["Trace"]) for claim in seen if claim["State"] == "PAID"]
+    stage.checks.expect("every claim that pays says why", all(reasons), reasons)
+
+
+async def _as_the_bank_sees(stage: Stage, partner_id: str, claim_id: str) -> dict[str, Any]:
+    return await _bank_reads(stage, f"/partners/{partner_id}/claims/{claim_id}")
+
+
+async def _owned_by_scan(stage: Stage, known: set[str]) -> list[dict[str, Any]]:
+    """Claims of scans that have not paid: only the bank knows of them."""
+    page = await _bank_reads(stage, f"/partners/parkco/claims?State=OWNING&Cursor={stage.notes['since']}&Limit=500")
+    ids = [claim["ClaimId"] for claim in page["Claim"] if claim["ClaimId"] not in known]
+    return [await _as_the_bank_sees(stage, "parkco", claim_id) for claim_id in ids]
+
+
+async def _bank_reads(stage: Stage, path: str) -> dict[str, Any]:
+    response = await stage.maker.call("GET", path)
+    if response.status_code != 200:
+        raise CallFailed(response)
+    return dict(response.json()["Data"])
+
+
 def _explain(stage: Stage, claims: list[dict[str, Any]], rival: list[dict[str, Any]]) -> Table:
-    """Who owns whom, and why; the contested customer belongs to exactly one partner."""
+    """Who brought whom, and why, as the bank's operators read it; the contested customer has exactly one owner."""
     reasons: Counter[tuple[str, str, str]] = Counter()
     owners = 0
     for name, found in (("parkco", claims), ("shopco", rival)):
@@ -130,7 +163,7 @@ def _explain(stage: Stage, claims: list[dict[str, Any]], rival: list[dict[str, A
     contested = [claim["State"] for claim in (claims[CONTESTED], rival[0])]
     stage.checks.expect("the contested customer has one owner", sorted(contested)[1:] == ["LOST"], contested)
     stage.checks.expect("everybody who came has one owner", owners == 7, owners)
-    table = Table("Partner", "State", "Claims", "Why · 归因理由", title="Attribution · 归因")
+    table = Table("Partner", "State", "Claims", "Why · 归因理由", title="Attribution, as the bank sees it · 归因")
     for (name, state, why), count in reasons.items():
         table.add_row(name, state, str(count), why)
     return table

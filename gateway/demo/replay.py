@@ -165,9 +165,9 @@ async def _shop(stage: Stage, replay: Replay, bought: list[Purchase]) -> None:
     )
     stage.checks.expect("every customer of the shop is claimed", batch["Counts"]["OK"] == len(names), batch["Counts"])
     judged_before = await goals_judged(stage)
-    goals_ms = now_ms() + 1
     people = [{"Phone": phone, "Name": "顾客"} for phone in dict.fromkeys(phones.values())]
     replay.calls += 3 + await _bulk(stage, "/customers", "Customer", people, "accounts · 开户")
+    goals_ms = now_ms() + 1  # nobody spends before having an account
     events = list(_events(stage, bought, phones, start_ms=goals_ms))
     latest_ms = goals_ms + (max(p.at_ms for p in bought) - min(p.at_ms for p in bought)) // DAY_MS * LAPSE_MS
     await asyncio.sleep(max(0, latest_ms + 1 - now_ms()) / 1000)  # nothing may come from the future

@@ -239,7 +239,8 @@ async def _keep(conn: Connection, chunk: Chunk, *, now_ms: int) -> None:
     outcome = chunk.outcome
     await goals.keep_ownerships(conn, outcome.decided, now_ms=now_ms)
     await goals.keep_firsts(conn, outcome.firsts)
-    await waiting.keep_undecided(conn, outcome.undecided)
+    if outcome.undecided:
+        await waiting.keep_undecided(conn, outcome.undecided)
     decided = {(own.customer_id, own.joined_at_ms) for own in outcome.decided}
     if closed := decided & chunk.known.undecided.keys():
         await waiting.forget_undecided(conn, closed)

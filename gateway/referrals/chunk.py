@@ -139,8 +139,8 @@ class Chunk:
         self.outcome.events.append(reached)
         state = ClaimState.OWNING if verdict.outcome is GoalOutcome.OWNED else ClaimState.CONVERTED
         self._change(_paid(verdict, state))
-        own_tokens = (pair for pair in pairs if pair[0] == verdict.owner.partner_id)
-        self.outcome.vouched.update(own_tokens, [(verdict.owner.partner_id, verdict.owner.subject_token)])
+        owner = verdict.owner  # the token of its claim is known by the row or the ticket that made it
+        self.outcome.vouched.update(p for p in pairs if p[0] == owner.partner_id and p[1] != owner.subject_token)
 
     def _change(self, change: ClaimChange) -> None:
         """The nearest to the customer that a claim has come in this chunk."""

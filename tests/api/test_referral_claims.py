@@ -1,6 +1,7 @@
 """Identity keys and claims through the public door: what a partner reads, and what it does not."""
 
 from base64 import urlsafe_b64decode
+from dataclasses import replace
 
 from gateway.clock import now_ms
 from tests.api.referral_calls import PHONE, V1, activated, bank_sees, csv_file, opened, reach, send, token_of
@@ -96,6 +97,18 @@ async def test_claims_come_in_pages_and_no_filter_probes_them(world: World) -> N
     assert len(await bank_sees(world, "parkco", "?State=ELIGIBLE&Limit=3")) == 3
     refused = await world.ops("ops-maker", "GET", "/admin/v1/partners/parkco/claims?State=MINE")
     assert (refused.status_code, refused.json()["code"]) == (400, "query_malformed")
+
+
+async def test_operators_see_what_of_the_feed_cannot_be(world: World) -> None:
+    await reach(world, replace(opened("e1"), phone="unknown"), replace(opened("e2"), amount_minor=-1))
+    answer = await world.ops("ops-maker", "GET", "/admin/v1/goals-set-aside?Limit=1")
+    (newest,) = answer.json()["Data"]["GoalSetAside"]
+    assert (newest["BankEventId"], newest["Reason"]) == ("e2", "amount_malformed")
+    path = f"/admin/v1/goals-set-aside?Cursor={answer.json()['Data']['NextCursor']}"
+    (older,) = (await world.ops("ops-maker", "GET", path)).json()["Data"]["GoalSetAside"]
+    assert (older["BankEventId"], older["Reason"]) == ("e1", "phone_malformed")
+    assert (await world.ops("ops-maker", "GET", "/admin/v1/goals-set-aside?Cursor=x")).status_code == 400
+    assert (await world.client("parkco").call("GET", "/admin/v1/goals-set-aside")).status_code == 401
 
 
 async def test_another_partner_s_claim_is_unknown(world: World) -> None:

@@ -16,6 +16,7 @@ from gateway.corebank.port import (
     OrderStatus,
     PaymentOrder,
     RefundOrder,
+    Tenure,
 )
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import DEMO_OPENING_MINOR, DEMO_PASSCODE, Counter, Opening
@@ -256,6 +257,30 @@ async def test_history_comes_in_pages_in_the_order_of_booking(bank: Bank) -> Non
     assert [row.amount.minor for row in today] == [-100, -200, -300]
 
 
+async def test_the_goal_feed_says_the_same_of_a_person_in_whatever_order_it_tells(bank: Bank) -> None:
+    """Since when a customer, until when before, the first goal of the kind since: the books, not the telling."""
+    year = 365 * 86_400_000
+    customer = (await bank.counter.open_accounts([Opening(PHONE, "王五", "CNY", NOW_MS - year)]))[PHONE]
+    async with bank.sandbox.database.connection() as conn:
+        await conn.execute(
+            "UPDATE sandbox_bank.account SET closed_ms = opened_ms + 10 WHERE customer_id = $1", customer
+        )
+        for number, opened_ms in enumerate((NOW_MS - 90, NOW_MS - 70)):
+            await conn.execute(
+                """INSERT INTO sandbox_bank.account (account_id, customer_id, currency, nickname, type_code, scheme,
+                       identification, holder, opened_ms)
+                   VALUES ($1, $2, 'CNY', '', 'CACC', 'CN.UnionPay.PAN', $1, '', $3)""",
+                f"again-{number}", customer, opened_ms,
+            )  # fmt: skip
+    for number, at_ms in enumerate((NOW_MS - 20, NOW_MS - 50, NOW_MS - year + 5)):
+        await bank.counter.tell([FeedEvent(f"s{number}", "SPEND", customer, 1, "CNY", at_ms, None)])
+    events = (await bank.port.customer_events(after=0, limit=10))[1:]
+    assert {event.tenures for event in events} == {
+        (Tenure(NOW_MS - year, NOW_MS - year + 10), Tenure(NOW_MS - 90, None))
+    }
+    assert [event.first_ms for event in events] == [NOW_MS - 50, NOW_MS - 50, NOW_MS - year + 5]
+
+
 async def test_the_goal_feed_tells_each_event_once_and_in_order(bank: Bank) -> None:
     opening = Opening(PHONE, "王五", "CNY", NOW_MS - 5, scan_ticket="ticket")
     opened = await bank.counter.open_accounts([opening])
@@ -266,8 +291,10 @@ async def test_the_goal_feed_tells_each_event_once_and_in_order(bank: Bank) -> N
     assert await bank.counter.tell([spend]) == set()
     events = await bank.port.customer_events(after=0, limit=10)
     assert [(event.kind, event.amount_minor, event.scan_ticket) for event in events] == [
-        ("ACCOUNT_OPENED", 0, "ticket"), ("SPEND", 4_200, None),
+        ("ACCOUNT_OPENED", 0, "ticket"), ("SPEND", 4_200, "ticket"),
     ]  # fmt: skip
+    assert {event.tenures for event in events} == {(Tenure(NOW_MS - 5, None),)}
+    assert [event.first_ms for event in events] == [NOW_MS - 5, NOW_MS - 1]
     assert {event.phone for event in events} == {PHONE}
     assert await bank.port.customer_events(after=events[0].cursor, limit=10) == events[1:]
     assert PHONE not in repr(events)

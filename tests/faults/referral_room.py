@@ -14,6 +14,7 @@ from gateway.partners.partner import Partner, PartnerState, Site
 from gateway.referrals.attributing import FeedEntry, GoalDesk
 from gateway.referrals.model import Batch, Evidence, GoalReached, Pick, ReferralTerms, Tenure
 from gateway.referrals.receiving import BatchDesk, Declaration
+from gateway.refusal import Refusal
 
 NOW = to_ms(datetime(2026, 9, 15, 8, 0, tzinfo=UTC))
 DAY = 86_400_000
@@ -24,6 +25,13 @@ TERMS = ReferralTerms(
     "parkco", "parkco-2026", 3, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"}),
     DAY, 3 * DAY, None, GOALS,
 )  # fmt: skip
+
+
+class TermsUnreadable(Refusal):
+    """As the picture of the contracts refuses a version that a newer program has written."""
+
+    status, code, ob_code, outcome = 503, "terms_unreadable", "U000", "contract"
+    title = "These terms cannot be read"
 
 
 @dataclass(slots=True)
@@ -72,6 +80,7 @@ class Room:
     goals: GoalDesk
     feed: BankFeed
     contracts: dict[str, ReferralTerms]
+    unreadable: set[str]  # partners whose terms this program cannot read just now
 
     async def token(self, partner_id: str, phone: str) -> str:
         return await self.keys.token(partner_id, phone, now_ms=NOW)
@@ -109,12 +118,16 @@ async def open_room(url: str) -> AsyncIterator[Room]:
     partner = Partner("parkco", "ParkCo", "停车", "parking", PartnerState.ACTIVE, "p", (), sites=sites)
     feed = BankFeed()
 
+    unreadable: set[str] = set()
+
     def terms(partner_id: str, _: int) -> ReferralTerms | None:
+        if partner_id in unreadable:
+            raise TermsUnreadable(f"Contract of {partner_id}")
         return contracts.get(partner_id)
 
     batches = BatchDesk(database, keys, terms, {"parkco": partner}.get)
     goals = GoalDesk(database, keys, terms, feed.read)
     try:
-        yield Room(database, keyring, keys, batches, goals, feed, contracts)
+        yield Room(database, keyring, keys, batches, goals, feed, contracts, unreadable)
     finally:
         await database.close()

@@ -31,6 +31,8 @@ class Waiting:
 async def waiting_goals(conn: Connection, keys: Collection[Key]) -> dict[Key, dict[str, Waiting]]:
     """The goals of these customers that wait, by event; without phone and tenures, which are not kept."""
     found: dict[Key, dict[str, Waiting]] = {}
+    if not keys:
+        return found
     for row in await conn.fetch(
         """SELECT g.bank_event_id, g.goal, g.customer_id, g.joined_at_ms, g.amount_minor, g.currency, g.occurred_at_ms,
                   g.outcome
@@ -71,13 +73,15 @@ async def rows_waiting(conn: Connection, batch_ids: Sequence[str], tokens: Colle
 
 async def undecided(conn: Connection, keys: Collection[Key]) -> dict[Key, Undecided]:
     """Customers whose decision has waited, of these."""
+    found: dict[Key, Undecided] = {}
+    if not keys:
+        return found
     rows = await conn.fetch(
         """SELECT customer_id, joined_at_ms, tenures, partner_ids, tokens FROM referral_undecided
            JOIN unnest($1::text[], $2::bigint[]) AS wanted (customer_id, joined_at_ms)
                 USING (customer_id, joined_at_ms)""",
         *as_columns(list(keys), 2),
     )
-    found = {}
     for row in rows:
         edges = row["tenures"]
         tenures = tuple(Tenure(since, until or None) for since, until in zip(edges[::2], edges[1::2], strict=True))
