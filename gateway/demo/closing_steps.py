@@ -52,7 +52,7 @@ async def close_day(stage: Stage) -> Table:
     for client, partner_id in ((stage.parkco, "parkco"), (stage.shopco, "shopco")):
         statement = await _settle(stage, partner_id, day)
         file = await _download(stage, client, partner_id, statement["StatementId"])
-        accepted = await _verified(stage, file)
+        accepted = await _verified(stage, file, partner_id)
         table.add_row(
             partner_id, str(statement["LineCount"]), statement["BankOwes"]["Amount"],
             statement["PartnerOwes"]["Amount"], statement["Net"]["Amount"], "✓" if accepted else "✗",
@@ -102,28 +102,29 @@ async def _download(stage: Stage, client: PartnerClient, partner_id: str, statem
     return file
 
 
-async def _verified(stage: Stage, file: Path) -> bool:
-    """By the stand-alone verifier, with the bank's published keys; a copy with one digit changed is refused."""
+async def _verified(stage: Stage, file: Path, partner_id: str) -> bool:
+    """By the stand-alone verifier, with the bank's published keys pinned; a copy with one digit changed is refused."""
     jwks = file.with_name("bank-jwks.json")
     jwks.write_bytes((await stage.http.get(f"{stage.url}/.well-known/statement-keys")).content)
-    accepted = await asyncio.to_thread(_verify, file, jwks) == 0
+    accepted = await asyncio.to_thread(_verify, file, jwks, partner_id) == 0
     stage.checks.expect("the statement verifies offline, every cent of it", accepted, file.name)
-    refused = await asyncio.to_thread(_forged_is_refused, file, jwks)
+    refused = await asyncio.to_thread(_forged_is_refused, file, jwks, partner_id)
     stage.checks.expect("a copy with one digit changed is refused", refused, file.name)
     return accepted and refused
 
 
-def _forged_is_refused(file: Path, jwks: Path) -> bool:
+def _forged_is_refused(file: Path, jwks: Path, partner_id: str) -> bool:
     forged = file.with_suffix(".forged.json")
     forged.write_bytes(_one_digit_changed(file.read_bytes()))
     try:
-        return _verify(forged, jwks) == 1
+        return _verify(forged, jwks, partner_id) == 1
     finally:
         forged.unlink()
 
 
-def _verify(file: Path, jwks: Path) -> int:
-    command = [sys.executable, "-m", "gateway.settlement.verify", str(file), "--jwks", str(jwks)]
+def _verify(file: Path, jwks: Path, partner_id: str) -> int:
+    pins = ["--jwks", str(jwks), "--partner", partner_id]
+    command = [sys.executable, "-m", "gateway.settlement.verify", str(file), *pins]
     return subprocess.run(command, capture_output=True, check=False).returncode  # noqa: S603 - our own program
 
 

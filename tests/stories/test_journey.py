@@ -74,7 +74,11 @@ def test_the_partners_statements_verify_with_the_bank_away(told: Told) -> None:
     found = told.statements()
     assert [path.name.partition("-")[0] for path in found] == ["parkco", "shopco"]
     jwks = told.home / "downloads" / "bank-jwks.json"
-    assert verify(*found, "--jwks", jwks) == 0
+    for path in found:
+        partner_id, _, _ = path.name.partition("-")
+        assert verify(path, "--jwks", jwks, "--partner", partner_id) == 0
+    assert verify(found[0], "--jwks", jwks, "--partner", "shopco") == 1, "it is another partner's"
+    assert verify(found[0]) == 3, "whoever names no key is told that the signer is unknown"
 
 
 def test_a_copy_with_one_digit_changed_is_refused(told: Told, tmp_path: Path) -> None:

@@ -117,11 +117,14 @@ async def test_a_reversal_gives_no_room_back(database: Database) -> None:
     assert legs(await confirm(desk, await hold(desk, 1001))) == {"bank": 1000, "partner": 0}
 
 
-async def test_a_cap_counts_what_was_funded_under_all_versions(database: Database) -> None:
-    await confirm(desk := desk_with(database, contract(ONE_FEN)), await hold(desk, 1001))
-    later = desk_with(database, capped(700, version=2))
+async def test_a_cap_counts_what_was_funded_under_all_versions_that_have_one(database: Database) -> None:
+    free = desk_with(database, contract(ONE_FEN))
+    await confirm(free, await hold(free, 1001))
+    capped_first = desk_with(database, capped(700, version=2))
+    assert legs(await confirm(capped_first, await hold(capped_first, 1001))) == {"bank": 600, "partner": 400}
+    later = desk_with(database, capped(700, version=3))
     assert legs(await confirm(later, await hold(later, 1001))) == {"bank": 700, "partner": 300}
-    lowered = desk_with(database, capped(100, version=3))
+    lowered = desk_with(database, capped(100, version=4))
     done = await confirm(lowered, await hold(lowered, 1001))
     assert done.funding.cap_left == {"partner": 0}, "never below nothing"  # type: ignore[union-attr]
 
@@ -129,7 +132,8 @@ async def test_a_cap_counts_what_was_funded_under_all_versions(database: Databas
 async def test_what_overflows_to_a_party_counts_for_that_party(database: Database) -> None:
     desk = desk_with(database, capped(100))
     await confirm(desk, await hold(desk, 1001))
-    assert (await counters(database))[f"{FUND}bank"] == (900, 900, 0)
+    found = await counters(database)
+    assert (found[f"{FUND}partner"], found["share|parkco-2026|first-park|CNY|bank"]) == ((100, 100, 0), (900, 900, 0))
 
 
 async def test_money_of_two_currencies_is_never_added_up(database: Database) -> None:
