@@ -95,7 +95,8 @@ class MoneyChecks(RuleBasedStateMachine):
 
     def _statements_are_the_reckoning(self, currency: str) -> None:
         rows = [row for row in self._issued() if row["currency"] == currency]
-        own = Reckoner(currency).take(self.bank.facts["metro"])
+        goals = self.run(self.bank.referred.facts(self.bank.documents["metro"]))
+        own = Reckoner(currency).take([*self.bank.facts["metro"], *goals])
         carried, commission = 0, 0
         for row in rows:
             sums, totals = own.period(row["from_day"], row["to_day"]), row["totals"]
@@ -168,7 +169,8 @@ class MoneyChecks(RuleBasedStateMachine):
     def _currencies(self) -> list[str]:
         """Of the facts that have lines."""
         rows = self.run(self.bank.sql(
-            "SELECT DISTINCT currency FROM event WHERE partner = 'metro' AND type LIKE 'redemption.%' ORDER BY 1"
+            """SELECT DISTINCT currency FROM event WHERE partner = 'metro'
+                 AND (type LIKE 'redemption.%' OR type = 'goal.reached') ORDER BY 1"""
         ))  # fmt: skip
         return [row[0] for row in rows]
 

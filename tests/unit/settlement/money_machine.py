@@ -35,6 +35,7 @@ from gateway.settlement.posting import CommissionBooking
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement_work import StatementCalculation, StatementProcesses, StatementRemaking
 from tests.unit.conftest import FILES
+from tests.unit.settlement.money_goals import Referred
 from tests.unit.settlement.reckoner import Fact, Recorded, Redeemed, Returned
 
 BANK = "Machine City Bank"
@@ -57,6 +58,7 @@ class Bank:
     days: DaysApi
     ops: SettlementOps
     runner: JobRunner
+    referred: Referred
     now_ms: int = NOON_MS
     documents: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     facts: dict[str, list[Fact]] = field(default_factory=dict)
@@ -182,7 +184,7 @@ async def open_bank(url: str, home: Path) -> AsyncIterator[Bank]:
         desk = RedemptionDesk(database, snapshot=lambda: snapshots.current, secret=bytes(32))
         yield Bank(
             database, home, made_folder(home / "agreed"), keyring, snapshots, desk, DaysApi(database),
-            SettlementOps(database, snapshots), runner,
+            SettlementOps(database, snapshots), runner, Referred.build(database, keyring, snapshots),
         )  # fmt: skip
     finally:
         await database.close()

@@ -1,6 +1,5 @@
 """The rules of the money machine: what bank, partner, disk and chance may do, in any order."""
 
-import shutil
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -30,6 +29,20 @@ def funds(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
+def commissions(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Tiers for cards, a share of spends within a cap or a window; either may be missing."""
+    starts = sorted(draw(st.sets(st.integers(1, 4), max_size=2)))
+    steps = [{"from": start, "minor": draw(st.integers(0, 5000))} for start in (0, *starts)]
+    cards = {"goal": "CARD_ACTIVATED", "kind": "CPA", "tiers": "marginal", "period": "month", "steps": steps}
+    spends: dict[str, Any] = {"goal": "SPEND", "kind": "CPS", "bps": draw(st.integers(0, 500))}
+    if draw(st.booleans()):
+        spends["cap_per_customer_minor"] = draw(st.integers(0, 4000))
+    if draw(st.booleans()):
+        spends["window"] = f"{draw(st.integers(1, 10))}d"
+    return [term for term in (cards, spends) if draw(st.integers(0, 4))]
+
+
+@st.composite
 def versions(draw: st.DrawFn) -> dict[str, Any]:
     """A contract without its head: three offers, a least pay that may hold back what is due."""
     fen = {"id": "fen", "title": "f", "kind": "cap_price", "pay_minor": 1, "max_off_minor": draw(st.integers(1, 2500))}
@@ -39,6 +52,8 @@ def versions(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         five["when"] = {"min_minor": draw(st.integers(0, 2000))}
     return {
+        "attribution": {"order": ["batch"], "exclusive_for": ["ACCOUNT_OPENED"]},
+        "commission": draw(commissions()),
         "discount": [{**offer, "fund": draw(funds())} for offer in (fen, tenth, five)],
         "settle": {"min_pay_minor": draw(st.sampled_from((0, 0, 1500, 50_000)))},
     }
@@ -48,9 +63,15 @@ class Money(MoneyChecks):
     """Steps in any order; each is held to its answer, and all of them to the checks at the end."""
 
     # --- what bank and partner do ----------------------------------------------------------------------------------
-    @initialize(terms=versions(), begun=st.integers(0, 400))
-    def agree(self, terms: dict[str, Any], begun: int) -> None:
+    @initialize(terms=versions(), begun=st.integers(0, 400), lives=PLACE)
+    def agree(self, terms: dict[str, Any], begun: int, lives: int) -> None:
         self._record("metro", terms, starts=self.bank.today - timedelta(days=begun), version=1, currency="CNY")
+        self.run(self.bank.referred.bring(lives, now_ms=self.bank.now_ms))
+
+    @rule(which=st.lists(PLACE, min_size=1, max_size=6))
+    def tell_goals(self, which: list[int]) -> None:
+        """What the brought customers have done, in any order, early or late."""
+        self.run(self.bank.referred.tell(which, now_ms=self.bank.now_ms))
 
     @rule(terms=versions(), starts_in=st.integers(-3, 4), lasts=st.none() | st.integers(0, 5), jump=st.integers(1, 3),
           currency=st.sampled_from(("CNY", "CNY", "CNY", "USD")))  # fmt: skip
@@ -134,7 +155,7 @@ class Money(MoneyChecks):
             case "replace":
                 file.write_bytes(files[where % len(files)].read_bytes())
             case _:
-                shutil.copyfile(file, file.with_name("2020-01-01.parquet"))
+                file.with_name("2020-01-01.parquet").write_bytes(raw)
 
     @precondition(lambda self: not self.poisoned)
     @rule(terms=versions())
