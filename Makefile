@@ -24,7 +24,7 @@ test: check  ## format, lint, types, import contracts, all tests
 	@$(BIN)/pytest
 
 test-long: check  ## long histories and drills, which `make test` leaves out; some minutes
-	@$(BIN)/pytest -m long
+	@$(BIN)/pytest -m long -o faulthandler_timeout=1800
 
 check: venv  ## the same without the tests: seconds, before every commit
 	@$(BIN)/ruff format --check --quiet . || { echo "Run \`$(BIN)/ruff format .\`"; exit 1; }

@@ -89,7 +89,7 @@ async def test_a_version_recorded_on_a_shut_day_is_in_the_tree_of_the_next(
     bare_database: Database, agreed: Any, operations: Any
 ) -> None:
     async with bare_database.transaction() as conn:
-        await close_to_writers(conn, TODAY)
+        await close_to_writers(conn, TODAY, today=TODAY)
         await conn.execute("INSERT INTO business_day VALUES ($1, 'SEALING', $2)", TODAY, NOW)
     await recorded(bare_database, agreed, operations)
     (row,) = await effective(bare_database)

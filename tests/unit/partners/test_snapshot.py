@@ -213,20 +213,13 @@ async def test_an_unknown_state_never_gets_into_the_database(applied: Database) 
             await conn.execute("INSERT INTO partner_state VALUES ('metro', 'GONE', 1, 'x', 'x')")
 
 
-async def test_five_hundred_partners_are_read_in_a_tenth_of_a_second(
-    bare_database: Database, agreed: Any, operations: Any
-) -> None:
-    """The best of some runs: other tests share the cores."""
+async def test_five_hundred_partners_are_one_picture(bare_database: Database, agreed: Any, operations: Any) -> None:
+    """What it costs is in decision 10."""
     contract = agreed.read("partners/metro/contract.toml")
     for number in range(PARTNERS - 1):
         agreed.add_partner(f"p{number}")
         agreed.write(f"partners/p{number}/contract.toml", contract.replace("metro-2025", f"p{number}-2025"))
     await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
-    times = []
-    for _ in range(RUNS):
-        keeper = SnapshotKeeper(bare_database)
-        started = time.perf_counter()
-        await keeper.load()
-        times.append(time.perf_counter() - started)
+    keeper = SnapshotKeeper(bare_database)
+    await keeper.load()
     assert len(keeper.current.policies) == len(keeper.current.contracts) == PARTNERS
-    assert min(times) < 0.1
