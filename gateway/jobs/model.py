@@ -98,7 +98,7 @@ def in_words(error: Exception, *, limit_s: float) -> str:
             words = f"{type(error).__name__}: {error.strerror}"
         case _:
             words = f"an unexpected {type(error).__name__}; the log has the places it passed"
-    return words[:FAILURE_LIMIT]
+    return "".join(char if char.isprintable() else "?" for char in words[:FAILURE_LIMIT])  # the database takes no NUL
 
 
 def by_name(kinds: Sequence[JobKind]) -> dict[str, JobKind]:

@@ -60,7 +60,7 @@ class JobRunner:
             log.error(
                 "job_failed", job_id=job.job_id, kind=job.kind, partner_id=job.partner_id, business_day=job.day,
                 statement_id=job.statement_id, attempt=job.attempts, exc_info=error,
-                reason=str(error) if isinstance(error, JobFailed) else None,
+                reason=in_words(error, limit_s=kind.limit_s) if isinstance(error, JobFailed) else None,
             )  # fmt: skip
             await self._fail(kind, job, error=error)
         else:

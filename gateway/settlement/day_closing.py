@@ -70,7 +70,8 @@ class DayClosing:
             last = await days.last_head(conn)
         check_in_order(day, last_head=last[0] if last else None)
         sealer = DaySealer()
-        with FactsWriter(self.files.draft(day)) as writer:
+        place = self.files.draft(day)
+        with FactsWriter(place) as writer:
             draft = Draft(writer)
             await self.files.read(day, sealer.add, draft.add)
             written = await asyncio.to_thread(draft.finish)
@@ -87,4 +88,4 @@ class DayClosing:
                 detail={"events": sealed.event_count, "root_hash": sealed.root_hash.hex()}, now_ms=now_ms,
             )  # fmt: skip
         if written is not None:
-            await self.files.keep(sealed, sealer.trees(), written, now_ms=now_ms)
+            await self.files.keep(sealed, sealer.trees(), written=written, draft=place, now_ms=now_ms)

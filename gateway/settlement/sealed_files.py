@@ -7,6 +7,7 @@ partner first. Where the leaves themselves differ from the seal, nothing is sett
 
 import asyncio
 import os
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -90,14 +91,16 @@ class SealedFiles:
         assert sealed is not None, "only sealed days have files"
         log.info("sealed_file_rebuilt", business_day=day)
         sealer = DaySealer()
-        with FactsWriter(self.draft(day)) as writer:
+        draft = self.draft(day)
+        with FactsWriter(draft) as writer:
             await self.read(day, sealer.add, writer.add)
             written = await asyncio.to_thread(writer.finish)
-        await self.keep(sealed, sealer.trees(), written, now_ms=now_ms)
+        await self.keep(sealed, sealer.trees(), written=written, draft=draft, now_ms=now_ms)
 
-    async def keep(self, sealed: SealedDay, trees: tuple[PartnerTree, ...], written: FactsFile, *, now_ms: int) -> None:
+    async def keep(
+        self, sealed: SealedDay, trees: tuple[PartnerTree, ...], *, written: FactsFile, draft: Path, now_ms: int
+    ) -> None:
         """Put the draft into its place, if its leaves are the sealed ones of all partners. Raises SealBroken."""
-        draft = self.draft(sealed.day)
         if broken := differing(sealed.trees, trees):
             await asyncio.to_thread(draft.unlink)
             metrics.count("parasol_seals_broken_total")
@@ -106,7 +109,7 @@ class SealedFiles:
                 f"the events of {sealed.day} in the database are not those that were sealed, of {', '.join(broken)}: "
                 "nothing is settled on that day; find out who changed them"
             )
-        draft.chmod(FILE_MODE)
+        await asyncio.to_thread(draft.chmod, FILE_MODE)
         await asyncio.to_thread(draft.replace, self.place(sealed.day))
         async with self.database.transaction() as conn:
             file = SealedFile(written.sha256, written.rows, written.writer_version)
@@ -129,11 +132,12 @@ class SealedFiles:
                 await working
 
     def draft(self, day: date) -> Path:
-        """Where this process writes; its folder is made, for nobody else's eyes."""
+        """A new place to write at, as two statements may need the same day made again at once; its folder is made, for
+        nobody else's eyes."""
         folder = self.home / FOLDER
         folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder.chmod(FOLDER_MODE)
-        return folder / f"{day.isoformat()}.{os.getpid()}.draft"
+        return folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}.draft"
 
 
 def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> list[str]:

@@ -151,3 +151,15 @@ async def test_the_next_statement_begins_on_the_day_after_the_last_one(world: Wo
     assert (await issue(world, second)).status_code == 409
     again = await ask_to_calculate(world, later(today(), 2))
     assert (again.status_code, again.json()["code"]) == (409, "state_conflict")
+
+
+async def test_no_statement_reaches_into_a_day_that_is_still_open(world: World) -> None:
+    """What is recorded in that day later would be on no statement: the next one begins on the day after."""
+    await redeem(world, "idt_1_a")
+    await close(world, today())
+    assert (await move(world)).status_code == 200
+    asked = await ask_to_calculate(world, later(today()))  # nothing was recorded in it yet
+    assert (asked.status_code, asked.json()["code"]) == (409, "day_not_sealed")
+    await redeem(world, "idt_1_b")
+    assert (await close(world, later(today())))["Status"] == "SEALED"
+    assert (await ask_to_calculate(world, later(today()))).status_code == 202

@@ -242,6 +242,16 @@ async def test_failures_are_counted_and_logged_with_partner_and_statement_and_no
     assert f'parasol_jobs_total{{kind="{KIND}",outcome="put_off"}}' in page
 
 
+async def test_words_that_the_database_cannot_keep_fail_the_job_all_the_same(
+    database: Database, runner: JobRunner, kind: JobKind, errands: Errands
+) -> None:
+    errands.does["parkco"] = raising(JobFailed("a leaf says \x00 and \ud800", final=True))
+    await wish(database, "stm_1", "parkco")
+    await run_all(runner, kind)
+    job = await job_of(database, "stm_1")
+    assert (job.state, job.failure) == ("FAILED", "a leaf says ? and ?")
+
+
 async def test_a_wish_is_one_job_until_it_is_done_or_withdrawn(
     database: Database, runner: JobRunner, kind: JobKind
 ) -> None:

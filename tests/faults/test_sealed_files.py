@@ -1,6 +1,8 @@
 """A sealed day's file may be lost, cut, changed or exchanged: what is settled is what was sealed, or nothing."""
 
+import asyncio
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway import metrics
-from gateway.settlement.facts import FactsWriter
+from gateway.clock import now_ms
+from gateway.settlement.facts import FactsWriter, file_sha256
 from gateway.settlement.model import SealedFile
-from gateway.settlement.sealed_files import is_as_known
+from gateway.settlement.sealed_files import SealedFiles, is_as_known
 from tests.api.settling import (
     calculate,
     change_as_superuser,
@@ -83,6 +86,18 @@ async def test_a_spoilt_file_is_made_again_and_the_statement_is_equal(
     before = await totals(world, today())
     spoil(world.home / "sealed" / f"{today()}.parquet")
     assert await totals(world, today()) == before
+
+
+async def test_two_statements_that_need_the_same_lost_file_make_it_again_beside_each_other(world: World) -> None:
+    await reach_goals(world, 3)
+    await close(world, today())
+    path, day = world.home / "sealed" / f"{today()}.parquet", date.fromisoformat(today())
+    path.unlink()
+    files = SealedFiles(world.house.database, world.home)
+    assert await asyncio.gather(*(files.ready(day, now_ms=now_ms()) for _ in range(4))) == [path] * 4
+    (row,) = await world.sql("SELECT sha256 FROM sealed_file")
+    assert file_sha256(path) == row[0]
+    assert [each.name for each in path.parent.iterdir() if each.name.startswith(today())] == [path.name]
 
 
 async def test_a_file_of_another_writer_is_made_again(world: World) -> None:
