@@ -36,6 +36,10 @@ class KeyEncryptionKeyMissing(Exception):
     """Without it nothing sealed can be read; the text says where it was looked for."""
 
 
+class KeyMisused(Exception):
+    """A key signs what it is for and nothing else: a bug, in any build."""
+
+
 class SealBroken(Exception):
     """The sealed bytes are not what we sealed, or belong to another place."""
 
@@ -90,7 +94,8 @@ class Keyring:
 
     def sign(self, purpose: str, payload: bytes, *, header: Mapping[str, Any]) -> str:
         """A compact JWS by the purpose's signing key; `alg` and `kid` are added to the header."""
-        assert _PURPOSE_OF_TYPE.get(header.get("typ", ""), purpose) == purpose, "a key signs what it is for"
+        if _PURPOSE_OF_TYPE.get(header.get("typ", ""), purpose) != purpose:
+            raise KeyMisused(f"a {purpose} key never signs a {header['typ']}")
         key = self._signing[purpose]
         return jws.serialize_compact(
             {"alg": key.alg, "kid": key.kid, **header}, payload, key.key, registry=_registry(key.alg, header)

@@ -218,8 +218,8 @@ GOALS_KNOWN = f"""CREATE OR REPLACE TEMP TABLE goals_known AS
             ELSE 0 END AS share,
         CASE WHEN v.known_currency IS NULL THEN '{NOT_IN_FORCE}'
              WHEN v.known_currency <> f.currency THEN 'its contract version has another currency'
-             WHEN c.kind IS NULL THEN NULL
              WHEN f.amount_minor < 0 THEN 'a goal has no negative amount'
+             WHEN c.kind IS NULL THEN NULL
              WHEN f.anchor_at_ms IS NULL THEN 'it does not say when its customer was brought'
              WHEN c.cap_minor IS NOT NULL AND f.subject_token IS NULL THEN 'it names no customer, and each has a cap'
         END AS fault

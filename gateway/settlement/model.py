@@ -51,6 +51,8 @@ class StatementRow:
     previous_id: str | None = None  # the issued statement that this one opens from
     signature: str | None = None
     event_count: int | None = None
+    bank: str | None = None  # the name and the address that it was made under
+    issuer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,8 @@ class Calculation:
                 "statement_id": previous.statement_id,
             }
         return {
-            "bank": self.bank, "currency": row.currency, "from_day": row.from_day.isoformat(), "issuer": self.issuer,
+            "bank": row.bank or self.bank, "currency": row.currency, "from_day": row.from_day.isoformat(),
+            "issuer": row.issuer or self.issuer,
             "number": row.number, "partner": row.partner_id, "previous": before, "statement_id": row.statement_id,
             "to_day": row.to_day.isoformat(),
         }  # fmt: skip
@@ -174,7 +175,7 @@ class Calculation:
                 await results.save_accrued(conn, row, changes)
             kept = await statements.save_calculated(
                 conn, row.statement_id, totals=written.totals.members(), closing=written.closing.members(),
-                counts=counts, signature=written.signature,
+                counts=counts, signature=written.signature, bank=self.bank, issuer=self.issuer,
             )  # fmt: skip
             if not kept:
                 raise JobFailed("it was withdrawn meanwhile", final=True)

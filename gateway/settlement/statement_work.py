@@ -105,14 +105,15 @@ class StatementCalculation:
         await statements.save_retried(conn, job.subject)
 
     async def _check_terms(self, row: StatementRow) -> None:
-        """A version that this program cannot read may price any fact from its start on. Raises JobFailed."""
+        """A version that this program cannot read may price any fact from its start on; and once its recording is in the
+        statement's days, its document belongs into the file, which our own verifier must read. Raises JobFailed."""
         readable = {contract.version for contract in self.snapshots.current.contracts.get(row.partner_id, ())}
         async with self.database.connection() as conn:
             versions = await contract_versions(conn, row.partner_id)
         for version in versions:
             assert version.starts_ms is not None, "a contract version has its term"
-            starts = local_day(version.starts_ms, BANK_ZONE)
-            if version.version not in readable and starts <= row.to_day:
+            starts, told = (local_day(at_ms, BANK_ZONE) for at_ms in (version.starts_ms, version.applied_at_ms))
+            if version.version not in readable and min(starts, told) <= row.to_day:
                 raise JobFailed(
                     f"version {version.version} of contract {version.id} starts on {starts} and cannot be read by this "
                     "program: upgrade it, then try again",

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import pytest
 
+from gateway.settlement.statement_process import Order, carry_out
 from tests.api.settling import (
     approved,
     ask_to_calculate,
@@ -123,21 +125,22 @@ async def test_a_contract_version_that_cannot_be_read_fails_the_calculation_that
     assert "cannot be read by this program" in failed["Failure"]
 
 
-async def test_a_version_that_cannot_be_read_and_starts_later_changes_nothing(world: World) -> None:
+async def test_a_version_recorded_after_the_days_of_a_statement_changes_nothing_in_it(world: World) -> None:
     day = await a_closed_day(world)
-    await record_unknown_version(world, starts=later(day))
+    await record_unknown_version(world, starts=later(day, 2), told=later(day))
     assert (await calculate(world, day))["Status"] == "CALCULATED"
 
 
-async def record_unknown_version(world: World, *, starts: str) -> None:
+async def record_unknown_version(world: World, *, starts: str, told: str | None = None) -> None:
     await world.sql(
         """INSERT INTO document (kind, id, version, partner_id, body, sha256, applied_at_ms, applied_by, starts_ms,
              ends_ms, currency)
-           SELECT kind, id, 99, partner_id, body || '{"a_term_of_tomorrow": {}}', sha256('x'), applied_at_ms,
-             applied_by, extract(epoch FROM $1::text::date AT TIME ZONE 'Asia/Shanghai')::bigint * 1000, ends_ms,
-             currency
+           SELECT kind, id, 99, partner_id, body || '{"a_term_of_tomorrow": {}}', sha256('x'),
+             extract(epoch FROM $2::text::date AT TIME ZONE 'Asia/Shanghai')::bigint * 1000, applied_by,
+             extract(epoch FROM $1::text::date AT TIME ZONE 'Asia/Shanghai')::bigint * 1000, ends_ms, currency
            FROM document WHERE kind = 'contract' AND partner_id = 'parkco' ORDER BY version DESC LIMIT 1""",
         starts,
+        told or today(),
     )
 
 
@@ -177,6 +180,17 @@ async def test_a_download_that_is_not_on_this_disk_is_made_again_byte_for_byte(w
     again = await download(world, statement["StatementId"])
     assert (again.status_code, again.content) == (200, whole)
     assert hashlib.sha256(again.content).hexdigest() == statement["Sha256"]
+
+
+async def test_a_lost_file_is_made_again_after_the_bank_moved_to_another_address(world: World) -> None:
+    await redeem(world, "idt_1_a")
+    statement = await issued(world, today())
+    whole = (await download(world, statement["StatementId"])).content
+    file_of(world, statement).unlink()
+    moved = msgspec.structs.replace(world.house.foundation.settings, issuer="https://new.bank.test")
+    outcome = await carry_out(moved, Order("remake", statement["StatementId"], "Another Name Bank"))
+    assert outcome.failure is None
+    assert file_of(world, statement).read_bytes() == whole
 
 
 async def test_a_file_that_cannot_be_made_the_same_is_never_handed_out(world: World) -> None:

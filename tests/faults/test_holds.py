@@ -47,7 +47,7 @@ async def check_books(database: Database) -> None:
         unbooked = await conn.fetchval(
             """SELECT count(*) FROM redemption r FULL JOIN ledger_entry e
                ON e.cause = 'redemption.confirmed:' || r.redemption_id
-               FULL JOIN event v ON v.event_id = r.funding->>'event_id'
+               FULL JOIN (SELECT * FROM event WHERE type LIKE 'redemption.%') v ON v.event_id = r.funding->>'event_id'
                WHERE (r.state = 'CONFIRMED') IS DISTINCT FROM (e.seq IS NOT NULL)
                   OR (r.state = 'CONFIRMED') IS DISTINCT FROM (v.seq IS NOT NULL)"""
         )

@@ -185,7 +185,10 @@ async def test_an_applied_row_makes_its_customer_known_and_a_refused_one_does_no
     first, second = await tokens(room, "parkco", PHONES[:2])
     await room.send([row(first), row(second, consent="")])
     await room.batches.apply_batches_due(NOW + 7)
-    known = await room.sql("SELECT partner_id, token, epoch, source, known_at_ms FROM known_customer")
+    known = await room.sql(
+        "SELECT partner_id, token, epoch, source, known_at_ms FROM known_customer WHERE token = ANY ($1)",
+        [first, second],
+    )
     assert known == [{"partner_id": "parkco", "token": first, "epoch": 1, "source": "batch", "known_at_ms": NOW + 7}]
 
 

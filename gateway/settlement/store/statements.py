@@ -9,7 +9,8 @@ from gateway.settlement.model import Counts, StatementRow
 
 _STATEMENTS = 0x73746D74  # advisory lock space: "stmt"; statements of one partner and currency are asked for in turn
 _STATEMENT = """statement_id, partner_id, number, currency, from_day, to_day, state, totals, closing, line_count,
-    sha256, size_bytes, requested_by, requested_at_ms, issued_at_ms, failure, previous_id, signature, event_count"""
+    sha256, size_bytes, requested_by, requested_at_ms, issued_at_ms, failure, previous_id, signature, event_count, bank,
+    issuer"""
 
 
 async def take_turn(conn: Connection, partner_id: str, currency: str) -> None:
@@ -58,15 +59,15 @@ async def insert_statement(conn: Connection, statement: StatementRow) -> None:
 
 async def save_calculated(
     conn: Connection, statement_id: str, *, totals: Mapping[str, int], closing: Mapping[str, Any], counts: Counts,
-    signature: str,
+    signature: str, bank: str, issuer: str,
 ) -> bool:  # fmt: skip
     """False: it is no longer in the making, and what was calculated is dropped."""
     done = await conn.execute(
         """UPDATE statement SET state = 'CALCULATED', totals = $2, closing = $3, line_count = $4, event_count = $5,
-             sha256 = $6, size_bytes = $7, signature = $8, failure = NULL
+             sha256 = $6, size_bytes = $7, signature = $8, bank = $9, issuer = $10, failure = NULL
            WHERE statement_id = $1 AND state = 'CALCULATING'""",
         statement_id, dict(totals), dict(closing), counts.line_count, counts.event_count, counts.sha256,
-        counts.size_bytes, signature,
+        counts.size_bytes, signature, bank, issuer,
     )  # fmt: skip
     return bool(done == "UPDATE 1")
 
