@@ -8,6 +8,7 @@ workers wait for each other, never in a ring.
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from asyncpg import UniqueViolationError
@@ -159,7 +160,7 @@ class _Steps:
             current = self._find(step)
             if step.request is not None and self._is_known(step.request):
                 return current
-            outcome = step.rule(current, Terms(self.terms(current), self.funded))
+            outcome = step.rule(current, Terms(partial(self.terms, current), self.funded))
         except Refusal as refusal:
             return refusal
         for name in outcome.counters.keys() & self.funded.keys():  # the next one in the batch finds so much less room

@@ -86,10 +86,18 @@ class ReversalExceedsRedemption(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a step is judged by: the hold's version, and what funders' counters have used where caps are asked."""
+    """What a step is judged by: the hold's version, and what funders' counters have used where caps are asked.
 
-    contract: Contract
+    A hold can be given back by a program that cannot read its version: only what asks for `contract` needs it.
+    """
+
+    read: Callable[[], Contract]
     funded: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def contract(self) -> Contract:
+        """Raises TermsUnreadable."""
+        return self.read()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Giving back part of a charge: cash to the customer, the discount to its funders on the original legs; a saga too."""
 
+import structlog
+
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Database
 from gateway.database.idempotency import claim
@@ -13,6 +15,7 @@ from gateway.refusal import Refusal
 
 DUE_BATCH = 100  # refunds that one run of the chore takes up
 SILENT = 500  # refusals from this status on mean that nobody has decided
+log = structlog.get_logger(__name__)
 
 
 class RefundCounter:
@@ -74,13 +77,20 @@ class RefundCounter:
             return await self._finish(refund, RefundState.FAILED, reason=reason, now_ms=now_ms)
         if status != "ACSC":
             return refund
+        try:
+            await self._return_discount(charge, refund, now_ms=now_ms)
+        except Refusal as refusal:  # nobody could decide about the discount just now: the chore comes back to it
+            log.warning("refund_waits", charge_id=charge.charge_id, error=refusal.code)
+            return refund
+        return await self._finish(refund, RefundState.SUCCESS, reason=None, now_ms=now_ms)
+
+    async def _return_discount(self, charge: Charge, refund: Refund, *, now_ms: int) -> None:
         if refund.discount_minor and charge.granted_redemption_id is not None:
             await self._discounts.reverse(
                 charge.partner_id, charge.granted_redemption_id, amount=Money(refund.discount_minor, charge.currency),
                 operation="RefundParkingCharge.reverse", key=refund.refund_id, request_hash=b"", now_ms=now_ms,
                 charge_id=charge.charge_id,
             )  # fmt: skip
-        return await self._finish(refund, RefundState.SUCCESS, reason=None, now_ms=now_ms)
 
     async def _give_cash(self, charge: Charge, refund: Refund, *, now_ms: int) -> tuple[str, str | None]:
         if refund.cash_minor == 0:

@@ -274,3 +274,13 @@ async def test_a_hold_that_is_over_or_bound_is_not_bound_again(database: Databas
         for redemption_id, now_ms in ((held.redemption_id, LATE_MS), (taken.redemption_id, NOW_MS)):
             with pytest.raises(HoldExpired):
                 await desk.bind(conn, redemption_id, charge_id="chg_3", now_ms=now_ms)
+
+
+async def test_a_hold_whose_terms_cannot_be_read_is_given_back_all_the_same(database: Database) -> None:
+    """Else the chore would meet it again in every run, and holds behind five hundred such would never expire."""
+    known, unreading = desk_with(database, contract(ONE_FEN)), desk_with(database)
+    await hold(known, 1001)
+    released = await hold(known, 1001)
+    assert (await release(unreading, released)).state == "RELEASED"
+    assert await unreading.expire_holds_due(LATE_MS) == 1
+    assert {taken for taken, _, _ in (await counters(database)).values()} == {0}

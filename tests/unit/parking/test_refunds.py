@@ -1,6 +1,7 @@
 """Refunds: pro rata between the customer's cash and the funders' discount, in any steps, exact in the end."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from gateway.database import Database
 from gateway.discounts.model import RedemptionState
 from gateway.parking.charge import ChargeNotPaid, RefundExceedsCharge, RefundRunning, refund_parts
 from gateway.parking.model import Charge, ChargeState, RefundState
+from gateway.partners.snapshot import TermsUnreadable
 from tests.desks import NOW_MS, ONE_FEN
 from tests.lots import HOUR_MS, lot_with, refund
 
@@ -47,6 +49,31 @@ async def test_one_refund_at_a_time_and_the_chore_finishes_a_silent_one(database
         await refund(lot, charge, 600, key="2")
     assert await lot.counter.resume_refunds_due(NOW_MS + HOUR_MS) == 1
     assert (await refund(lot, charge, 600, key="2")).state is RefundState.SUCCESS
+
+
+async def test_a_refund_whose_terms_cannot_be_read_delays_nobody_elses(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lot = lot_with(database, "ACSC", "ACSC", "PDNG", "PDNG", "ACSC")
+    poisoned = await lot.barrier.charge(await lot.park(), now_ms=NOW_MS)
+    other = await lot.barrier.charge(await lot.park("q"), now_ms=NOW_MS)
+    for charge in (poisoned, other):
+        await refund(lot, charge, 1200, key=charge.charge_id)
+    reverse = lot.desk.reverse
+
+    async def unreadable(partner_id: str, redemption_id: str, **rest: Any) -> Any:
+        if redemption_id == poisoned.redemption_id:
+            raise TermsUnreadable
+        return await reverse(partner_id, redemption_id, **rest)
+
+    monkeypatch.setattr(lot.desk, "reverse", unreadable)
+    assert await lot.counter.resume_refunds_due(NOW_MS + HOUR_MS) == 2
+    assert await lot.redemption(other) is RedemptionState.REVERSED
+    assert await lot.redemption(poisoned) is RedemptionState.CONFIRMED
+    monkeypatch.setattr(lot.desk, "reverse", reverse)
+    assert await lot.counter.resume_refunds_due(NOW_MS + 2 * HOUR_MS) == 1
+    assert await lot.redemption(poisoned) is RedemptionState.REVERSED
+    assert sum(lot.bank.given.values()) == poisoned.payable_minor + other.payable_minor
 
 
 async def test_what_is_not_paid_is_not_refunded(database: Database) -> None:
