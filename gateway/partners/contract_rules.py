@@ -147,6 +147,11 @@ def _attribution_faults(agreed: Attribution) -> list[tuple[str, str]]:
     found += _repeated(f"{key}.order", list(agreed.order))
     if not agreed.order:
         found.append((f"{key}.order", "names no evidence"))
+    if len(set(agreed.exclusive_for)) > 1 and "ACCOUNT_OPENED" not in agreed.exclusive_for:
+        reason = (
+            "names several beginnings; name one of them, or ACCOUNT_OPENED with them: else the order of telling pays"
+        )
+        found.append((f"{key}.exclusive_for", reason))
     word, colon, since = agreed.new_customer.partition(":")
     if (word, colon) not in (("no_account", ""), ("no_account_since", ":")):
         found.append((f"{key}.new_customer", "is neither no_account nor no_account_since:<duration>"))

@@ -112,6 +112,7 @@ WOULD_NOT_ACT = [
     ("discount.0.fund.1.overflow", "merchant", "$.discount[0].fund[1].overflow", "share between bank and partner"),
     ("attribution.order", ["batch", "click_id"], "$.attribution.order[1]", "nothing records clicks or codes"),
     ("attribution.order", ["code"], "$.attribution.order[0]", "write signed_scan or batch"),
+    ("attribution.exclusive_for", ["CARD_ACTIVATED", "SPEND"], "$.attribution.exclusive_for", "several beginnings"),
     ("settle.cycle", "month", "$.settle", "leave cycle out"),
     ("commission.1.goal", "LOAN_APPROVED", "$.commission[1].goal", "ACCOUNT_OPENED, CARD_ACTIVATED and SPEND only"),
     ("settle.late_days", 31, "$.settle.late_days", "is not 0 to 30"),

@@ -102,8 +102,10 @@ def banks(draw: st.DrawFn) -> Bank:
             )
         ]  # fmt: skip
     goal_sets = st.frozensets(st.sampled_from(GOALS), min_size=1)
-    book = {name: replace(TERMS, partner_id=name, exclusive_for=draw(goal_sets), paid_for=draw(goal_sets))
-            for name in PARTNERS}  # fmt: skip
+    beginnings = goal_sets.filter(lambda names: len(names) == 1 or "ACCOUNT_OPENED" in names)  # as contract_rules asks
+    window_ms = draw(st.sampled_from((30 * DAY, 90 * DAY, 9_000 * DAY)))
+    book = {name: replace(TERMS, partner_id=name, exclusive_for=draw(beginnings), paid_for=draw(goal_sets),
+                          post_window_ms=window_ms) for name in PARTNERS}  # fmt: skip
     return Bank(as_the_bank_knows(goals), touches, book)
 
 
