@@ -105,8 +105,8 @@ class StatementCalculation:
         await statements.save_retried(conn, job.subject)
 
     async def _check_terms(self, row: StatementRow) -> None:
-        """A version that this program cannot read may price any fact from its start on; and once its recording is in the
-        statement's days, its document belongs into the file, which our own verifier must read. Raises JobFailed."""
+        """A version that this program cannot read may price any fact from its start on; and once its recording is in
+        the statement's days, its document belongs into the file, which our own verifier must read. Raises JobFailed."""
         readable = {contract.version for contract in self.snapshots.current.contracts.get(row.partner_id, ())}
         async with self.database.connection() as conn:
             versions = await contract_versions(conn, row.partner_id)
