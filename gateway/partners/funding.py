@@ -16,8 +16,9 @@ _WHOLE = 2**32  # `u` is a fraction of this
 
 
 def seed_of(key: str, redemption_id: str) -> str:
-    """What decides a redemption's spare units: the id is random and made after the key has arrived, so neither the
-    partner, who chooses the key, nor the bank, which makes the id, can choose the seed."""
+    """What decides a redemption's spare units. The id is random and made after the key has arrived, so that no key can
+    be chosen for its seed. Who gives a hold back and holds again draws anew: that moves at most one unit a redemption,
+    and shows in the drift that the verifier prints."""
     return f"{key}|{redemption_id}"
 
 
