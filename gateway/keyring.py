@@ -1,6 +1,7 @@
 """The bank's keys: signing keys that rest sealed in the database, and the key-encryption key that never does.
 
 A key lives `next` (published before it signs) → `signing` → `published` (until its last token expired) → `retired`.
+One that got out is `revoked`: what it signed is not good any more, whenever it was signed.
 The key-encryption key comes from PARASOL_HOME/kek (0600, made by the sandbox) or a mounted secret of that name.
 """
 
@@ -24,6 +25,7 @@ from gateway.database.changes import Change, announce
 
 KEK_BYTES = 32
 _NONCE_BYTES = 12
+_SILENT = ("retired", "revoked")  # states of keys that nobody is to check anything with
 PURPOSES = {"token": "ES256", "statement": "ES256", "message": "PS256", "link": "ES256"}
 
 
@@ -98,7 +100,7 @@ class Keyring:
 
     def jwks(self) -> dict[str, Any]:
         """RFC 7517: public halves of every key that signs, will sign, or may still be checked."""
-        return {"keys": [dict(key.public_jwk) for key in self._keys.values() if key.state != "retired"]}
+        return {"keys": [dict(key.public_jwk) for key in self._keys.values() if key.state not in _SILENT]}
 
     # --- life ------------------------------------------------------------------------------------------------------
     async def load(self, conn: Connection) -> None:

@@ -41,6 +41,8 @@ from gateway.payments.api import PaymentsApi
 from gateway.payments.collect import MandateCollections
 from gateway.payments.paying import Till
 from gateway.payments.refunding import RefundDesk
+from gateway.policies.limits import Limiter
+from gateway.policies.throttle import Throttle
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.attributing import GoalDesk
@@ -69,6 +71,8 @@ class Foundation:
     keyring: Keyring
     snapshots: SnapshotKeeper
     bank: Database  # the sandbox bank's own connections: it is never inside a transaction of the gateway
+    limiter: Limiter  # by partner, as policies say
+    throttle: Throttle  # by address, where nobody has been recognised yet
 
     @property
     def issuer(self) -> str:
@@ -127,7 +131,7 @@ def authorization(base: Foundation, common: Common) -> Wing:
     """The authorization server, and the sandbox's shortcuts."""
     server = OAuthApi.build(
         base.settings, database=base.database, keyring=base.keyring, snapshots=base.snapshots, corebank=common.bank,
-        counter=common.counter if base.settings.sandbox else None,
+        counter=common.counter if base.settings.sandbox else None, limiter=base.limiter,
     )  # fmt: skip
     sandbox = (SandboxApi(base.database, common.bank, common.counter), SandboxBankApi(common.counter, CURRENCY))
     chores = (

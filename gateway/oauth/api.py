@@ -26,6 +26,7 @@ from gateway.oauth.steps import steps_of
 from gateway.oauth.visit import REQUEST_S, REQUEST_URI
 from gateway.pages import template_environment
 from gateway.partners.snapshot import SnapshotKeeper
+from gateway.policies.limits import Limiter
 from gateway.settings import Settings
 
 NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))  # RFC 6749 §5.1
@@ -43,6 +44,7 @@ class OAuthApi:
     journey: Journey
     core: TokenCore
     issuer: str
+    limiter: Limiter
     metadata_document: dict[str, Any]
 
     @classmethod
@@ -55,6 +57,7 @@ class OAuthApi:
         snapshots: SnapshotKeeper,
         corebank: CoreBank,
         counter: Counter | None,
+        limiter: Limiter,
     ) -> "OAuthApi":
         templates = template_environment(str(files("gateway.oauth") / "templates"))
         templates.filters["masked"] = masked
@@ -68,6 +71,7 @@ class OAuthApi:
             ),
             core=TokenCore(keyring, issuer=settings.issuer, grants=CORE_GRANTS),
             issuer=settings.issuer,
+            limiter=limiter,
             metadata_document=metadata(settings.issuer, certificates=bool(settings.client_cert_header)),
         )  # fmt: skip
 
@@ -117,7 +121,7 @@ class OAuthApi:
 
     # --- how -----------------------------------------------------------------------------------------------------
     def _asking(self, call: OpenCall, steps: tuple[Callable[[Asking], None], ...]) -> Asking:
-        asking = Asking(call, self.issuer, self.snapshots.current)
+        asking = Asking(call, self.issuer, self.snapshots.current, self.limiter)
         walk(steps, asking)
         return asking
 

@@ -20,7 +20,7 @@ from gateway.oauth import store
 from gateway.oauth.asking import read_form
 from gateway.oauth.browser import Browser, back_to_client, name_hash, origin_of
 from gateway.oauth.consent_view import choosable, view_of
-from gateway.oauth.refusals import BankUnreachable, RequestInvalid
+from gateway.oauth.refusals import BankUnreachable, RequestInvalid, RequestNotPushed
 from gateway.oauth.store import PushedRequest
 from gateway.oauth.visit import VISIT_MS, Visit, check_visit, request_digest
 from gateway.pages import page_answer
@@ -64,6 +64,8 @@ class Journey:
     async def open(self, call: OpenCall) -> Answer:
         """GET /oauth/authorize: everything but client_id and request_uri is ignored."""
         client_id, request_uri = call.query.get("client_id", ""), call.query.get("request_uri", "")
+        if not request_uri:
+            raise RequestNotPushed()
         digest = request_digest(request_uri)
         async with self.database.transaction() as conn:
             visit = await self._visit(conn, call, client_id=client_id, digest=digest)
@@ -165,6 +167,9 @@ class Journey:
 
     async def _visit(self, conn: Connection, call: OpenCall, *, client_id: str, digest: bytes) -> Visit:
         row = await store.lock_pushed(conn, digest)
+        app = self.snapshots.current.apps.get(client_id)
+        if row is not None and row.client_id == client_id and app is not None:
+            call.name_partner(app.partner_id)
         return Visit(client_id, digest, self.browser.name(call), row, self.snapshots.current, call.now_ms)
 
     async def _check(self, conn: Connection, call: OpenCall, *, form: Form, page: str) -> PushedRequest:

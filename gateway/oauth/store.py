@@ -7,7 +7,9 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
+from gateway import audit
 from gateway.database import Connection
+from gateway.database.changes import announce
 
 SECRET_BYTES = 32  # 256 bits; FAPI 2.0 §5.4.1 asks for 128 at least
 KEEP_CODES_MS = 86_400_000  # a day: as long, a code that comes again revokes what it gave
@@ -165,3 +167,20 @@ async def forget(conn: Connection, *, now_ms: int) -> int:
         )  # fmt: skip
         dropped += int(done.rpartition(" ")[2])
     return dropped
+
+
+# --- bank keys ---------------------------------------------------------------------------------------------------
+async def revoke_bank_key(conn: Connection, kid: str, *, actor: str, reason: str, now_ms: int) -> bool:
+    """Nothing that the key signed is good any more, on any worker within a second; False: it is revoked, or unknown.
+
+    The caller makes the next signing key of the purpose in the same transaction (`Keyring.ensure`).
+    """
+    purpose = await conn.fetchval(
+        "UPDATE bank_key SET state = 'revoked' WHERE kid = $1 AND state <> 'revoked' RETURNING purpose", kid
+    )
+    if purpose is None:
+        return False
+    await audit.record(conn, actor=actor, action="bank_key.revoke", subject=kid,
+                       detail={"purpose": purpose, "reason": reason}, now_ms=now_ms)  # fmt: skip
+    await announce(conn, "bank_key", kid, now_ms=now_ms)
+    return True

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.admission.refusals import QueryMalformed
 from gateway.call import Answer, Call
 from gateway.clock import rfc3339
 from gateway.database import Database
@@ -13,20 +14,13 @@ from gateway.partners.identity import IdentityKeys, identity_token
 from gateway.referrals.explain import Sentence, explain
 from gateway.referrals.model import Claim, ClaimState
 from gateway.referrals.store import claims
-from gateway.refusal import Refusal, UnknownResource
+from gateway.refusal import UnknownResource
 
 PAGE_LIMIT = 500  # entries of a page
 PAGE_DEFAULT = 100
 _GOALS_SHOWN = 100  # of one claim; statements list them all
 _CURSOR = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 EXAMPLE_PHONE = "+8613800138000"  # China Mobile's own service number: nobody's
-
-
-class QueryMalformed(Refusal):
-    """A query field that is unknown or has no such value."""
-
-    code, ob_code, outcome = "query_malformed", "U002", "schema"
-    title = "The query is malformed"
 
 
 @dataclass(frozen=True, slots=True)

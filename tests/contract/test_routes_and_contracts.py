@@ -97,3 +97,20 @@ def test_every_operation_speaks_english_and_chinese() -> None:
     for spec in contracts().values():
         assert spec["summary"]
         assert spec["x-summary-zh"]
+
+
+def test_query_fields_are_equal_on_our_own_apis() -> None:
+    """What the contract does not name is refused, and what it names is read."""
+    agreed = contracts()
+    for key, row in rows().items():
+        if row.strict_query:
+            names = [p.get("$ref", "").rpartition("/")[2] for p in agreed[key].get("parameters", [])]
+            assert set(names) & QUERY_FIELDS == set(row.query), row.id
+
+
+QUERY_FIELDS = {
+    name
+    for path in FILES
+    for name, spec in yaml.safe_load(path.read_text(encoding="utf-8"))["components"].get("parameters", {}).items()
+    if spec["in"] == "query"
+}
