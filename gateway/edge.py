@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from gateway import metrics
-from gateway.admission.addresses import AddressThrottle, costs
+from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
 from gateway.admission.door import FrontDoor, check_query
@@ -176,11 +176,12 @@ class Edge:
         self._addresses.enter(operation.throttle, address, now_ms=now_ms)
         try:
             arrival.body = await self._bodies.read(arrival, receive, operation)
-            return await operation.endpoint(self._open_call(match, arrival, now_ms=now_ms))
+            answer = await operation.endpoint(self._open_call(match, arrival, now_ms=now_ms))
         except Refusal as refusal:
-            if costs(refusal):
-                self._addresses.refused(operation.throttle, address, now_ms=now_ms)
+            self._addresses.answered(operation.throttle, address, status=refusal.status, now_ms=now_ms)
             raise
+        self._addresses.answered(operation.throttle, address, status=answer.status, now_ms=now_ms)
+        return answer
 
     async def _with_file(self, call: Call, arrival: Arrival, receive: Receive) -> Call:
         """A file may be large: it is read for an admitted caller, and only if it could be kept."""

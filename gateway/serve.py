@@ -38,9 +38,9 @@ from gateway.settings import Settings, read_settings, to_environment
 
 APPLICATION = "gateway.app:create"
 SOCKET_PATH_LIMIT = 100  # bytes: a Unix socket's address has 108 on Linux, 104 on macOS
-HEADERS_MS = 20_000  # a request's headers have that long; an idle kept connection ends then, too (ops/envoy.yaml: 15 s)
+HEADERS_MS = 20_000  # a request's headers have that long; an idle connection ends then, too (ops/envoy.yaml: 15 s)
 BACKLOG = 1_024  # connections of a worker that wait to be accepted
-CONNECTIONS = 8_192  # of a worker: idle ones and slow senders cost little, and must never keep others from being accepted
+CONNECTIONS = 8_192  # of a worker: idle ones and slow senders cost little, and must not keep others out
 SPARE_FILES = 512  # descriptors beside the connections: database, logs, maps
 WORKER_STOP_S = 15  # a worker's open requests have that long to end
 READY_POLL_S = 0.1

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from gateway.admission.refusals import AddressThrottled
 from gateway.policies.policy import Rate
-from gateway.policies.throttle import Throttle
-from gateway.refusal import Refusal
+from gateway.policies.throttle import Throttle, neighbourhood
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +38,16 @@ class AddressThrottle:
     def enter(self, kind: str, address: str, *, now_ms: int) -> None:
         """Before the request is looked at. Raises AddressThrottled."""
         rule = self._rules[kind]
-        wait_ms = self._table.wait_ms(f"{kind} {address}", rule.rate, now_ms=now_ms, take=not rule.refused_only)
+        wait_ms = self._table.wait_ms(_key(kind, address), rule.rate, now_ms=now_ms, take=not rule.refused_only)
         if wait_ms:
             raise AddressThrottled(-(-wait_ms // 1000))
 
-    def refused(self, kind: str, address: str, *, now_ms: int) -> None:
-        """The request was answered with a no, by whatever rule."""
+    def answered(self, kind: str, address: str, *, status: int, now_ms: int) -> None:
+        """A no costs, by whatever rule or page it was said; our own failures are not the caller's doing."""
         rule = self._rules[kind]
-        if rule.refused_only:
-            self._table.wait_ms(f"{kind} {address}", rule.rate, now_ms=now_ms)
+        if rule.refused_only and 400 <= status < 500:
+            self._table.wait_ms(_key(kind, address), rule.rate, now_ms=now_ms)
 
 
-def costs(refusal: Refusal) -> bool:
-    """Our own failures are not the caller's doing."""
-    return refusal.status < 500
+def _key(kind: str, address: str) -> str:
+    return f"{kind} {neighbourhood(address)}"

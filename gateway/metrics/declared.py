@@ -64,6 +64,7 @@ TABLE = (
                buckets=OVERHEAD_S),
     _counter("parasol_requests_total", "partner operation code outcome", "Requests answered"),
     _counter("parasol_refusals_total", "reason", "Requests refused, by the broken rule"),
+    _counter("parasol_logins_total", "who outcome", "Log-ins of customers and operators: ok, failed, throttled"),
     _counter("parasol_redemptions_total", "state partner", "Discounts held, confirmed, released, reversed"),
     _counter("parasol_payments_total", "state partner", "Payments under a mandate that the core bank has decided"),
     _counter("parasol_payment_refunds_total", "state partner", "Refunds of payments that the core bank has decided"),

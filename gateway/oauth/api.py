@@ -19,6 +19,8 @@ from gateway.oauth.consent_view import masked
 from gateway.oauth.core import TokenCore
 from gateway.oauth.grants import CORE_GRANTS, GRANTS
 from gateway.oauth.journey import Journey
+from gateway.oauth.login import Logins
+from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.metadata import metadata
 from gateway.oauth.refusals import DetailsRefused
 from gateway.oauth.settling import settle
@@ -62,12 +64,14 @@ class OAuthApi:
         templates = template_environment(str(files("gateway.oauth") / "templates"))
         templates.filters["masked"] = masked
         browser = Browser(issuer=settings.issuer, secret=keyring.secret("oauth forms"))
+        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter)
+        logins = Logins(database, corebank, guard)
         return cls(
             database=database,
             keyring=keyring,
             snapshots=snapshots,
             journey=Journey(
-                database, corebank, snapshots, browser, templates, settings.issuer, counter
+                database, corebank, snapshots, browser, templates, settings.issuer, logins, counter
             ),
             core=TokenCore(keyring, issuer=settings.issuer, grants=CORE_GRANTS),
             issuer=settings.issuer,

@@ -142,10 +142,14 @@ class FormForged(Refusal):
 
 
 class TooManyLogins(Refusal):
-    """Too many wrong passcodes for one authorization."""
+    """Too many wrong passcodes, for one authorization or under one name."""
 
     status, code, outcome = 429, "too_many_logins", "rate_limited"
     title = "Too many tries; go back to the partner and start again"
+
+    @classmethod
+    def for_now(cls, seconds: int) -> "TooManyLogins":
+        return cls(f"Too many tries. Try again in {seconds} s", headers=(("retry-after", str(seconds)),))
 
 
 class BankUnreachable(Refusal):

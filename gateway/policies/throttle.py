@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 from hashlib import blake2b
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,17 @@ _SET_BYTES = WAYS * _ENTRY.size
 _FILE_BYTES = (SETS + 1) * _SET_BYTES  # the first set's place holds the magic
 _NS_PER_MS = 1_000_000
 log = structlog.get_logger(__name__)
+
+
+def neighbourhood(address: str) -> str:
+    """What one caller may have of addresses: an IPv4 one, or the 64 bits of IPv6 that every household gets whole."""
+    try:
+        plain = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(plain, IPv4Address):
+        return str(plain)
+    return str(plain.ipv4_mapped or ip_network((plain, 64), strict=False))
 
 
 class Throttle:
