@@ -247,7 +247,7 @@ def _protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB
-    return Protocol.PAGE if path.startswith(("/console", "/portal")) else Protocol.OWN
+    return Protocol.PAGE if path.startswith(("/console", "/portal", "/consents")) else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

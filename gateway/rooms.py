@@ -24,9 +24,13 @@ from gateway.discounts.api import DiscountsApi
 from gateway.discounts.desk import RedemptionDesk
 from gateway.health import HealthApi
 from gateway.keyring import Keyring
-from gateway.oauth.api import OAuthApi
+from gateway.oauth.api import OAuthApi, oauth_templates
+from gateway.oauth.browser import Browser
 from gateway.oauth.expiry import expire_consents_due, forget_due
+from gateway.oauth.login import Logins
+from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.sandbox import SandboxApi
+from gateway.oauth.withdrawal import COOKIE, WithdrawalPages
 from gateway.parking.agreements import AgreementDesk
 from gateway.parking.api import ParkingApi
 from gateway.parking.charging import Barrier
@@ -133,12 +137,24 @@ def authorization(base: Foundation, common: Common) -> Wing:
         base.settings, database=base.database, keyring=base.keyring, snapshots=base.snapshots, corebank=common.bank,
         counter=common.counter if base.settings.sandbox else None, limiter=base.limiter,
     )  # fmt: skip
+    withdrawal = withdrawal_pages(base, common)
     sandbox = (SandboxApi(base.database, common.bank, common.counter), SandboxBankApi(common.counter, CURRENCY))
     chores = (
         Chore("expire consents", 5, partial(expire_consents_due, base.database)),
         Chore("forget spent proofs", 30, partial(forget_due, base.database)),
     )
-    return Wing((server, *sandbox), chores)
+    return Wing((server, withdrawal, *sandbox), chores)
+
+
+def withdrawal_pages(base: Foundation, common: Common) -> WithdrawalPages:
+    """Where customers take consents back."""
+    guard = LoginGuard(issuer=base.issuer, secret=base.keyring.secret("log-ins"), limiter=base.limiter)
+    return WithdrawalPages(
+        base.database, base.snapshots,
+        Browser(issuer=base.issuer, secret=base.keyring.secret("consents forms"), cookie=COOKIE),
+        Logins(base.database, common.bank, guard), oauth_templates(), base.issuer,
+        common.counter if base.settings.sandbox else None,
+    )  # fmt: skip
 
 
 def money(base: Foundation, common: Common) -> Wing:

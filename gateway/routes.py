@@ -16,6 +16,7 @@ from gateway.discounts.shapes import ConfirmBody, HoldBody, QuoteBody, ReversalB
 from gateway.health import HealthApi
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
+from gateway.oauth.withdrawal import WithdrawalPages
 from gateway.parking.api import ParkingApi
 from gateway.parking.shapes import AgreementBody, ChargeBody, EntryBody, ParkingQuoteBody, RefundBody
 from gateway.payments.api import PaymentsApi
@@ -64,6 +65,16 @@ OAUTH_SERVER = in_room(OAuthApi,
     row("Token",               "POST /oauth/token", OAuthApi.token, OAUTH, NOBODY, throttle="client"),
     row("Introspect",          "POST /oauth/introspect", OAuthApi.introspect, OAUTH, NOBODY, throttle="client"),
     row("Revoke",              "POST /oauth/revoke", OAuthApi.revoke, OAUTH, NOBODY, throttle="client"),
+)
+
+WITHDRAWAL = in_room(WithdrawalPages,
+    row("ShowConsents",     "GET /consents", WithdrawalPages.show, PAGE, NOBODY, answers="text/html", throttle="page"),
+    row("ConsentsLogin",    "POST /consents/login", WithdrawalPages.log_in, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
+    row("WithdrawConsent",  "POST /consents/withdrawal", WithdrawalPages.withdraw, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
+    row("ConsentsLogout",   "POST /consents/logout", WithdrawalPages.log_out, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
 )
 
 ACCOUNTS = in_room(AccountsApi,
@@ -237,7 +248,8 @@ HEALTH = in_room(HealthApi,
 # fmt: on
 
 OPERATIONS: tuple[Operation, ...] = (
-    *ACCOUNTS, *PAYMENTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK,
+    *ACCOUNTS, *PAYMENTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *WITHDRAWAL,
+    *OPERATIONS_OF_THE_BANK,
     *SANDBOX, *PAGES, *HEALTH,
 )  # fmt: skip
 

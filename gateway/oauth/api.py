@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import jinja2
+
 from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
 from gateway.consents.consent import ConsentNotInForce
@@ -61,8 +63,7 @@ class OAuthApi:
         counter: Counter | None,
         limiter: Limiter,
     ) -> "OAuthApi":
-        templates = template_environment(str(files("gateway.oauth") / "templates"))
-        templates.filters["masked"] = masked
+        templates = oauth_templates()
         browser = Browser(issuer=settings.issuer, secret=keyring.secret("oauth forms"))
         guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter)
         logins = Logins(database, corebank, guard)
@@ -163,3 +164,10 @@ class OAuthApi:
         issued = self.core.decide(asking, rows)
         await grant.keep(conn, asking, rows=rows, issued=issued)
         return Answer(200, issued.answer, NO_STORE)
+
+
+def oauth_templates() -> jinja2.Environment:
+    """The pages of this package."""
+    templates = template_environment(str(files("gateway.oauth") / "templates"))
+    templates.filters["masked"] = masked
+    return templates

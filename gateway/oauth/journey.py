@@ -198,9 +198,10 @@ class Journey:
         self, pushed: PushedRequest, consent: Consent, *, form: Form, now_ms: int, status: int = 200
     ) -> Answer:
         accounts = choosable(consent, await self._own_accounts(pushed))
-        return self._page(
-            "consent.html", pushed, form=form, status=status, consent=consent, accounts=accounts, view=view_of(consent)
-        )
+        snapshot = self.snapshots.current
+        view = view_of(consent, snapshot.partners[snapshot.apps[pushed.client_id].partner_id])
+        return self._page("consent.html", pushed, form=form, status=status, consent=consent, accounts=accounts,
+                          view=view, withdrawal=f"{self.issuer}/consents")  # fmt: skip
 
     def _page(
         self,

@@ -221,3 +221,24 @@ async def take_login_failure_back(conn: Connection, key: bytes, *, now_ms: int) 
 
 async def forget_login_failures(conn: Connection, key: bytes) -> None:
     await conn.execute("DELETE FROM login_failure WHERE key = $1", key)
+
+
+# --- who is logged in at our own pages ---------------------------------------------------------------------------
+async def open_session(conn: Connection, digest: bytes, *, kind: str, person: str, ends_ms: int) -> None:
+    """`digest` is the SHA-256 of the cookie; `kind` operator or customer."""
+    await conn.execute(
+        "INSERT INTO person_session (digest, kind, person, ends_ms) VALUES ($1, $2, $3, $4)",
+        digest, kind, person, ends_ms,
+    )  # fmt: skip
+
+
+async def session_of(conn: Connection, digest: bytes, *, kind: str, now_ms: int) -> str | None:
+    """Who it is, until the session ends or its person logs out."""
+    person: str | None = await conn.fetchval(
+        "SELECT person FROM person_session WHERE digest = $1 AND kind = $2 AND ends_ms > $3", digest, kind, now_ms
+    )
+    return person
+
+
+async def close_session(conn: Connection, digest: bytes) -> None:
+    await conn.execute("DELETE FROM person_session WHERE digest = $1", digest)

@@ -65,7 +65,7 @@ async def test_a_throttled_address_throttles_nobody_else(small: World) -> None:
         await token(small, other)
 
 
-@pytest.mark.parametrize("path", ["/r/x", "/oauth/authorize?client_id=a&request_uri=b"])
+@pytest.mark.parametrize("path", ["/r/x", "/oauth/authorize?client_id=a&request_uri=b", "/consents"])
 async def test_pages_count_every_visit_of_an_address(small: World, path: str) -> None:
     async with a_stranger(small) as http:
         found = [(await http.get(path)).status_code for _ in range(5)]

@@ -29,9 +29,11 @@ from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter
 from gateway.database import Database
 from gateway.edge import Edge, Table
 from gateway.keyring import Keyring, read_kek
-from gateway.oauth.api import OAuthApi
+from gateway.oauth.api import OAuthApi, oauth_templates
+from gateway.oauth.browser import Browser as Forms
 from gateway.oauth.sandbox import SandboxApi
 from gateway.oauth.tokens import VerifiedToken, verify_access_token
+from gateway.oauth.withdrawal import COOKIE, WithdrawalPages
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.snapshot import Snapshot
 from gateway.policies.limits import Limiter
@@ -256,8 +258,12 @@ async def one_server(home: Path, server_url: str, template: str) -> AsyncIterato
     )  # fmt: skip
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
     nothing: Any = None
+    withdrawal = WithdrawalPages(
+        database, keeper, Forms(issuer=ISSUER, secret=b"tests", cookie=COOKIE), oauth.journey.logins,
+        oauth_templates(), ISSUER, counter,
+    )  # fmt: skip
     edge = Edge(
-        Table(_operations(oauth, SandboxApi(database, bank, counter))), door=nothing, operators=nothing,
+        Table(_operations(oauth, withdrawal, SandboxApi(database, bank, counter))), door=nothing, operators=nothing,
         certificates=certificates, sign=lambda body, moment_ms: "", fallback=nothing,
         addresses=AddressThrottle(Throttle(None, secret=b"tests"), GENEROUS),
     )  # fmt: skip
