@@ -13,6 +13,7 @@ from gateway.clock import now_ms
 from gateway.consents.book import ConsentBook
 from gateway.console.api import OpsApi
 from gateway.console.pages import ConsolePages
+from gateway.console.session import COOKIE as CONSOLE_COOKIE
 from gateway.console.session import ConsoleSessions
 from gateway.corebank.measured import measured
 from gateway.corebank.port import CoreBank
@@ -227,7 +228,10 @@ def settlement(base: Foundation) -> Wing:
 def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:
     """What people and probes look at."""
     database, snapshots, settings = base.database, base.snapshots, base.settings
-    sessions = ConsoleSessions(base.keyring, operators, base.issuer.startswith("https://"))
+    forms = Browser(
+        issuer=base.issuer, secret=base.keyring.secret("console forms"), cookie=CONSOLE_COOKIE, same_site="Strict"
+    )
+    sessions = ConsoleSessions(database, operators, forms, base.limiter)
     campaigns = DiscountsApi(common.redemptions, database, base.snapshot, common.plates, base.issuer).campaigns
     return Wing(
         (

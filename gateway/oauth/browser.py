@@ -20,10 +20,10 @@ class Browser:
     SameSite=Lax: the customer arrives from the partner's site, forms of other sites come without it.
     """
 
-    def __init__(self, *, issuer: str, secret: bytes, cookie: str = "parasol") -> None:
+    def __init__(self, *, issuer: str, secret: bytes, cookie: str = "parasol", same_site: str = "Lax") -> None:
         secure = issuer.startswith("https://")
         self._cookie = f"__Host-{cookie}" if secure else cookie
-        self._attributes = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+        self._attributes = f"; Path=/; HttpOnly; SameSite={same_site}" + ("; Secure" if secure else "")
         self._secret = secret
 
     def name(self, call: OpenCall) -> str | None:
