@@ -66,6 +66,8 @@ def serve(
 ) -> None:
     """Blocks until SIGTERM or SIGINT, or until the workers cannot be kept alive. Raises CannotServe before that."""
     check_port(host, port)
+    if settings.metrics_port:
+        check_port(settings.metrics_host, settings.metrics_port)
     signal.signal(signal.SIGTERM, _leave)
     multiprocessing.set_start_method("spawn", force=True)  # a fork would copy this process's threads' locks
     with ExitStack() as stack:
