@@ -113,7 +113,7 @@ class Edge:
         self._door = door
         self._operators = operators
         self._certificates = certificates
-        self._proxies = certificates.proxies
+        self._proxies = certificates.proxies or None  # none configured: nobody is asked
         self._addresses = addresses
         self._bodies = bodies or BodyReader()
         self._sign = sign
@@ -122,14 +122,16 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, waited = time.perf_counter(), start_waiting()
         arrival = read_arrival(scope)
-        if self._proxies:
-            arrival.source = self._proxies.caller(arrival)
+        if self._proxies is not None:
+            self._proxies.look_behind(arrival)
         protocol, operation_id, outcome = _protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
-            if match is None or arrival.encoded:  # every path of ours is written without an escape: one spelling each
-                if arrival.path.startswith("/static/") and not arrival.encoded:
+            if (
+                match is None or b"%" in scope["raw_path"]
+            ):  # every path of ours is written without an escape: one spelling each
+                if arrival.path.startswith("/static/") and match is None and b"%" not in scope["raw_path"]:
                     await self._fallback(scope, receive, _unsniffed(send))
                     return
                 raise UnknownPath()

@@ -20,7 +20,7 @@ _QUERY_FIELDS = 32  # more than any operation has; a bound for what is parsed be
 class Arrival:
     """`repeated` holds names of headers that came more than once: refused where one value is wanted.
 
-    `peer` is who connected; `source` is the caller's address, which a trusted proxy may tell (see proxies.py).
+    `source` is the caller's address: who connected, or whom a trusted proxy tells (see proxies.py).
     """
 
     method: str
@@ -28,10 +28,9 @@ class Arrival:
     query_string: str
     headers: Mapping[str, str]
     repeated: frozenset[str]
-    peer: str
     source: str
     interaction_id: str
-    encoded: bool  # the path came with percent-encoded characters: a second spelling of it, or of nothing
+    from_proxy: bool = False  # a trusted proxy sent it on: its headers about the connection are believed
     body: bytes = b""
     partner_id: str = ""  # once somebody has recognised the caller
 
@@ -80,17 +79,14 @@ def read_arrival(scope: Scope) -> Arrival:
         else:
             headers[name] = raw_value.decode("latin-1")
     client = scope.get("client")
-    peer = client[0] if client else ""
     return Arrival(
         method=scope["method"],
         path=scope["path"],
         query_string=scope["query_string"].decode("latin-1"),
         headers=headers,
         repeated=frozenset(repeated),
-        peer=peer,
-        source=peer,
+        source=client[0] if client else "",
         interaction_id=interaction_id(headers.get("x-fapi-interaction-id")),
-        encoded=b"%" in scope["raw_path"],
     )
 
 

@@ -31,48 +31,50 @@ class Certificate:
     until_ms: int
 
 
+NONE = Certificate(b"", "", 0, 2**63)  # nothing is bound to it
+
+
 class CertificateReader:
     """Thumbprints (RFC 8705 §3.1: base64url SHA-256 of the DER), remembered by the header's text."""
 
     def __init__(self, *, header: str, trusted: str) -> None:
         self.header = header.lower()
         self.proxies = TrustedProxies(trusted)
-        self._known: dict[str, Certificate | None] = {}
+        self._known: dict[str, Certificate] = {}
 
-    def thumbprint(self, arrival: Arrival, *, now_ms: int) -> str | None:
-        read = self._read(arrival, now_ms=now_ms)
-        return read.thumbprint if read else None
+    def thumbprint(self, arrival: Arrival, *, now_ms: int) -> str:
+        """Empty where none was shown."""
+        return self._read(arrival, now_ms=now_ms).thumbprint
 
     def certificate(self, arrival: Arrival, *, now_ms: int) -> bytes | None:
         """The DER bytes, for the authorization server to bind a token to."""
-        read = self._read(arrival, now_ms=now_ms)
-        return read.der if read else None
+        return self._read(arrival, now_ms=now_ms).der or None
 
-    def _read(self, arrival: Arrival, *, now_ms: int) -> Certificate | None:
-        """None: no header configured, sent, or believed from that peer. Raises HeaderInvalid for a repeated header
-        and CertificateNotInForce for one whose time is not now, whoever let it through."""
-        if not self.header or not self.proxies.trusts(arrival.peer):
-            return None
-        text = arrival.single(self.header)
-        if text is None or len(text) > _HEADER_LIMIT:
-            return None
-        if text not in self._known:
+    def _read(self, arrival: Arrival, *, now_ms: int) -> Certificate:
+        """NONE: no header configured, sent, believed from that peer, or readable. Raises HeaderInvalid for a repeated
+        header and CertificateNotInForce for a certificate whose time is not now, whoever let it through."""
+        if not arrival.from_proxy or not self.header:
+            return NONE
+        text = arrival.single(self.header) or ""
+        read = self._known.get(text)
+        if read is None:
+            if len(text) > _HEADER_LIMIT:
+                return NONE
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[text] = _parse(text)
-        read = self._known[text]
-        if read is not None and not read.from_ms <= now_ms <= read.until_ms:
+            read = self._known[text] = _parse(text)
+        if not read.from_ms <= now_ms <= read.until_ms:
             raise CertificateNotInForce()
         return read
 
 
-def _parse(text: str) -> Certificate | None:
-    """None for what is not exactly one certificate: of two, nobody could say which one the proxy verified."""
+def _parse(text: str) -> Certificate:
+    """NONE for what is not exactly one certificate: of two, nobody could say which one the proxy verified."""
     raw = unquote_to_bytes(text)
     try:
         (certificate,) = x509.load_pem_x509_certificates(raw)
     except ValueError:
-        return None
+        return NONE
     der = certificate.public_bytes(Encoding.DER)
     thumbprint = urlsafe_b64encode(hashlib.sha256(der).digest()).rstrip(b"=").decode()
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc

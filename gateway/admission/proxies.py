@@ -10,7 +10,7 @@ from gateway.admission.arrival import Arrival
 
 HEADER = "x-forwarded-for"
 _HOPS = 16  # addresses of one header that are looked at; more proxies than anybody chains
-_REMEMBERED = 10_000  # peers
+_REMEMBERED = 10_000  # peers, and texts of the header
 
 
 class TrustedProxies:
@@ -21,6 +21,7 @@ class TrustedProxies:
             ip_network(text.strip()) for text in networks.split(",") if text.strip()
         )
         self._known: dict[str, bool] = {}
+        self._callers: dict[str, str] = {}
 
     def __bool__(self) -> bool:
         return bool(self._networks)
@@ -34,13 +35,22 @@ class TrustedProxies:
             trusted = self._known[peer] = self._within(peer)
         return trusted
 
-    def caller(self, arrival: Arrival) -> str:
-        """The caller's address. Empty when a trusted proxy does not say it in a form that can be believed: then no
-        policy's network holds it."""
-        if not self.trusts(arrival.peer):
-            return arrival.peer
-        hops = arrival.headers.get(HEADER, "").rsplit(",", _HOPS)[-_HOPS:]
-        for hop in reversed(hops):
+    def look_behind(self, arrival: Arrival) -> None:
+        """Note whether a trusted proxy sent it on, and for whom. The source is empty when such a proxy does not say it
+        in a form that can be believed: then no policy's network holds it."""
+        if not self.trusts(arrival.source):
+            return
+        arrival.from_proxy = True
+        told = arrival.headers.get(HEADER, "")
+        caller = self._callers.get(told)
+        if caller is None:
+            if len(self._callers) >= _REMEMBERED:
+                self._callers.clear()
+            caller = self._callers[told] = self._last_stranger(told)
+        arrival.source = caller
+
+    def _last_stranger(self, told: str) -> str:
+        for hop in reversed(told.rsplit(",", _HOPS)[-_HOPS:]):
             address = _address(hop.strip())
             if address is None:
                 return ""

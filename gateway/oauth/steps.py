@@ -69,7 +69,8 @@ def limit_rate(asking: Asking) -> None:
     if policy is None:
         return  # nothing is open to it: the scope says no
     rate = Rate(max(policy.rate.per_second, LEAST.per_second), max(policy.rate.burst, LEAST.burst))
-    wait_ms = asking.limiter.check(f"{asking.app.client_id} oauth", rate, now_ms=asking.now_ms)
+    key = f"{asking.app.client_id} oauth {rate.per_second}/{rate.burst}"  # a new rate begins with an empty bucket
+    wait_ms = asking.limiter.check(key, rate, now_ms=asking.now_ms)
     if wait_ms:
         raise ClientThrottled(-(-wait_ms // 1000))
 

@@ -17,7 +17,7 @@ OPERATION: Operation = next(op for op in OPERATIONS if op.id == "Token")
 
 def arrival(address: str = "192.0.2.1", *, length: str | None = "5") -> Arrival:
     headers = {"content-length": length} if length is not None else {}
-    return Arrival("POST", "/oauth/token", "", headers, frozenset(), address, address, "id", False)
+    return Arrival("POST", "/oauth/token", "", headers, frozenset(), address, "id")
 
 
 def sends(*messages: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
