@@ -32,18 +32,18 @@ class Logins:
         login, passcode = fields.get("login", ""), fields.get("passcode", "")
         async with self.database.transaction() as conn:
             attempt = await self.guard.begin(conn, call, login=login, client_id=client_id)
-        customer = await self._find(call, attempt, login=login, passcode=passcode)
+        customer = await self._find(attempt, login=login, passcode=passcode)
         if customer is None:
             metrics.count("parasol_logins_total", who="customer", outcome="failed")
             return None
         async with self.database.transaction() as conn:
-            cookie = await self.guard.succeed(conn, attempt, login=login, now_ms=call.now_ms)
+            cookie = await self.guard.succeed(conn, attempt, login=login)
         return Login(customer.customer_id, cookie)
 
-    async def _find(self, call: OpenCall, attempt: Attempt, *, login: str, passcode: str) -> Customer | None:
+    async def _find(self, attempt: Attempt, *, login: str, passcode: str) -> Customer | None:
         try:
             return await self.corebank.find_login(login, passcode)
         except CoreBankUnavailable:
             async with self.database.transaction() as conn:
-                await self.guard.abandon(conn, attempt, now_ms=call.now_ms)
+                await self.guard.abandon(conn, attempt)
             raise BankUnreachable() from None

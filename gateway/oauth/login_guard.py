@@ -74,22 +74,22 @@ class LoginGuard:
             await self._count(conn, attempt.shared, EVERYWHERE, now_ms=call.now_ms)
         return attempt
 
-    async def succeed(self, conn: Connection, attempt: Attempt, *, login: str, now_ms: int) -> tuple[str, str]:
+    async def succeed(self, conn: Connection, attempt: Attempt, *, login: str) -> tuple[str, str]:
         """The passcode was right: the header that makes this browser a known one."""
         await store.forget_login_failures(conn, attempt.own)
-        await self.undo(conn, (attempt.shared,), now_ms=now_ms)
+        await self.undo(conn, (attempt.shared,))
         metrics.count("parasol_logins_total", who="customer", outcome="ok")
         name = new_secret()
         return "set-cookie", f"{self._cookie}={name}.{self._proof(login, name)}{self._attributes}"
 
-    async def abandon(self, conn: Connection, attempt: Attempt, *, now_ms: int) -> None:
+    async def abandon(self, conn: Connection, attempt: Attempt) -> None:
         """Nobody could say whether it was right."""
-        await self.undo(conn, (attempt.own, attempt.shared), now_ms=now_ms)
+        await self.undo(conn, (attempt.own, attempt.shared))
 
-    async def undo(self, conn: Connection, keys: Sequence[bytes | None], *, now_ms: int) -> None:
+    async def undo(self, conn: Connection, keys: Sequence[bytes | None]) -> None:
         for key in keys:
             if key is not None:
-                await store.take_login_failure_back(conn, key, now_ms=now_ms)
+                await store.take_login_failure_back(conn, key)
 
     async def _count(self, conn: Connection, key: bytes, ladder: Ladder, *, now_ms: int) -> None:
         failures = await store.count_login_failure(conn, key, now_ms=now_ms, since_ms=now_ms - FORGOTTEN_MS)

@@ -195,7 +195,7 @@ async def count_login_failure(conn: Connection, key: bytes, *, now_ms: int, sinc
     The row is held until the transaction ends, so tries at once are counted one by one.
     """
     failures: int | None = await conn.fetchval(
-        """INSERT INTO login_failure AS f (key, failures, last_ms, next_ms) VALUES ($1, 1, $2, $2)
+        """INSERT INTO login_failure AS f (key, failures, last_ms, next_ms) VALUES ($1, 1, $2, 0)
            ON CONFLICT (key) DO UPDATE SET last_ms = $2,
                failures = CASE WHEN f.last_ms < $3 THEN 1 ELSE f.failures + 1 END
            WHERE f.next_ms <= $2 RETURNING failures""",
@@ -213,10 +213,10 @@ async def put_login_off(conn: Connection, key: bytes, *, until_ms: int) -> None:
     await conn.execute("UPDATE login_failure SET next_ms = $2 WHERE key = $1", key, until_ms)
 
 
-async def take_login_failure_back(conn: Connection, key: bytes, *, now_ms: int) -> None:
+async def take_login_failure_back(conn: Connection, key: bytes) -> None:
     """It was none. The next try may come at once: this one was let through, so no wait was left before it."""
     await conn.execute("DELETE FROM login_failure WHERE key = $1 AND failures = 1", key)
-    await conn.execute("UPDATE login_failure SET failures = failures - 1, next_ms = $2 WHERE key = $1", key, now_ms)
+    await conn.execute("UPDATE login_failure SET failures = failures - 1, next_ms = 0 WHERE key = $1", key)
 
 
 async def forget_login_failures(conn: Connection, key: bytes) -> None:
