@@ -210,7 +210,7 @@ def settlement(base: Foundation) -> Wing:
     files, processes = SealedFiles(database, home), StatementProcesses(base.settings, BANK)
     kinds = (
         DayClosing(database, base.keyring, files, BANK).kind(),
-        StatementCalculation(database, base.snapshots, files, processes).kind(),
+        StatementCalculation(database, files, processes).kind(),
         CommissionBooking(database).kind(),
         StatementRemaking(database, files, processes).kind(),
     )

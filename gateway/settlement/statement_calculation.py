@@ -18,7 +18,7 @@ from gateway.database import Connection, Database
 from gateway.jobs.model import JobFailed
 from gateway.jsonio import decode
 from gateway.keyring import Keyring
-from gateway.partners.contract import Contract
+from gateway.partners.recorded import recorded_versions
 from gateway.settlement.calculation import SettledDay, Written, calculate
 from gateway.settlement.engine import FactsDisagree, Opening
 from gateway.settlement.model import Counts, StatementRow
@@ -43,7 +43,6 @@ class Calculation:
 
     database: Database
     keyring: Keyring
-    contracts: Callable[[str], Sequence[Contract]]  # every readable version of a partner, of all currencies
     home: Path
     issuer: str
     bank: str
@@ -97,11 +96,13 @@ class Calculation:
         async with self.database.transaction() as conn:
             previous = await _previous(conn, row)
             settled = await self._days(conn, row)
+            versions = await recorded_versions(conn, row.partner_id)
             await _spool(conn, row, folder / SPOOL)
         opening = previous.closing if previous is not None and previous.closing is not None else FIRST_OPENING
+        contracts = [version.contract for version in versions if version.contract is not None]
         try:
             return await asyncio.to_thread(
-                calculate, self._header(row, previous), contracts=self.contracts(row.partner_id), days=settled,
+                calculate, self._header(row, previous), contracts=contracts, days=settled,
                 opening=Opening.from_members(opening), accrued=_spooled(folder / SPOOL),
                 keys=self._keys([row.signature], settled), sign=sign, folder=folder,
             )  # fmt: skip

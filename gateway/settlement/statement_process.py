@@ -15,7 +15,6 @@ from gateway.database import Database
 from gateway.jobs.model import JobFailed
 from gateway.keyring import Keyring, read_kek
 from gateway.lifeline import end_with_parent
-from gateway.partners.snapshot import SnapshotKeeper
 from gateway.settings import Settings, read_settings
 from gateway.settlement.statement_calculation import Calculation
 
@@ -41,12 +40,7 @@ async def carry_out(settings: Settings, order: Order) -> Outcome:
         keyring = Keyring(read_kek(settings.home_path, make=False))
         async with database.connection() as conn:
             await keyring.load(conn)
-        snapshots = SnapshotKeeper(database)
-        await snapshots.load()
-        work = Calculation(
-            database, keyring, lambda partner_id: snapshots.current.contracts.get(partner_id, ()), settings.home_path,
-            settings.issuer, order.bank,
-        )  # fmt: skip
+        work = Calculation(database, keyring, settings.home_path, settings.issuer, order.bank)
         await (work.calculate if order.task == "calculate" else work.remake)(order.statement_id)
     except JobFailed as failed:
         return Outcome(str(failed), failed.final)

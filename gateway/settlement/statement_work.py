@@ -13,8 +13,7 @@ from gateway.clock import local_day
 from gateway.database import Connection, Database
 from gateway.events.outbox import BANK_ZONE
 from gateway.jobs.model import Job, JobFailed, JobKind, Wish
-from gateway.partners.snapshot import SnapshotKeeper
-from gateway.partners.store import contract_versions
+from gateway.partners.recorded import recorded_versions
 from gateway.refusal import StateConflict
 from gateway.settings import Settings, to_environment
 from gateway.settlement.model import StatementRow
@@ -75,7 +74,6 @@ class StatementCalculation:
     """The work of a `statement_calculation` job; when it is given up, the statement is FAILED and blocks nothing."""
 
     database: Database
-    snapshots: SnapshotKeeper
     files: SealedFiles
     processes: StatementProcesses
 
@@ -107,16 +105,14 @@ class StatementCalculation:
     async def _check_terms(self, row: StatementRow) -> None:
         """A version that this program cannot read may price any fact from its start on; and once its recording is in
         the statement's days, its document belongs into the file, which our own verifier must read. Raises JobFailed."""
-        readable = {contract.version for contract in self.snapshots.current.contracts.get(row.partner_id, ())}
         async with self.database.connection() as conn:
-            versions = await contract_versions(conn, row.partner_id)
+            versions = await recorded_versions(conn, row.partner_id)
         for version in versions:
-            assert version.starts_ms is not None, "a contract version has its term"
-            starts, told = (local_day(at_ms, BANK_ZONE) for at_ms in (version.starts_ms, version.applied_at_ms))
-            if version.version not in readable and min(starts, told) <= row.to_day:
+            starts, told = (local_day(at_ms, BANK_ZONE) for at_ms in (version.starts_ms, version.recorded_at_ms))
+            if version.contract is None and min(starts, told) <= row.to_day:
                 raise JobFailed(
-                    f"version {version.version} of contract {version.id} starts on {starts} and cannot be read by this "
-                    "program: upgrade it, then try again",
+                    f"version {version.version} of contract {version.contract_id} starts on {starts} and cannot be "
+                    "read by this program: upgrade it, then try again",
                     final=True,
                 )
 

@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from hashlib import sha256
 from itertools import pairwise
 
-from gateway.jsonio import canonical
-from gateway.partners.contract import Contract, Settle, document, term_ms
+from gateway.partners.contract import Contract, Settle, fingerprint, term_ms
 from gateway.settlement.opening import FactsDisagree, KnownVersion
 
 LEAD_MS = 60_000  # a later version starts at least this long after it was recorded: every worker has it by then
@@ -125,4 +123,4 @@ def settle_terms(known: Sequence[Known], *, currency: str, to_day: date) -> Sett
 
 def digest(terms: Contract) -> str:
     """SHA-256 (hex) of the canonical document."""
-    return sha256(canonical(document(terms))).hexdigest()
+    return fingerprint(terms).hex()

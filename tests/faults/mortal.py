@@ -62,14 +62,11 @@ class InThisProcess:
 
 def runner_over(base: Foundation, database: Database, home: Path) -> JobRunner:
     files = SealedFiles(database, home)
-    contracts = base.snapshots.current.contracts
-    calculation = Calculation(
-        database, base.keyring, lambda partner_id: contracts.get(partner_id, ()), home, base.issuer, BANK
-    )
+    calculation = Calculation(database, base.keyring, home, base.issuer, BANK)
     processes = cast(StatementProcesses, InThisProcess(calculation))
     kinds = (
         DayClosing(database, base.keyring, files, BANK).kind(),
-        StatementCalculation(database, base.snapshots, files, processes).kind(),
+        StatementCalculation(database, files, processes).kind(),
         CommissionBooking(database).kind(),
     )
     return JobRunner(database, kinds)

@@ -180,7 +180,7 @@ async def open_bank(url: str, home: Path) -> AsyncIterator[Bank]:
             await keyring.ensure(conn)
         snapshots = SnapshotKeeper(database)
         await snapshots.load()
-        runner = JobRunner(database, job_kinds(database, keyring, snapshots, url=url, home=home))
+        runner = JobRunner(database, job_kinds(database, keyring, url=url, home=home))
         desk = RedemptionDesk(database, snapshot=lambda: snapshots.current, secret=bytes(32))
         yield Bank(
             database, home, made_folder(home / "agreed"), keyring, snapshots, desk, DaysApi(database),
@@ -190,14 +190,12 @@ async def open_bank(url: str, home: Path) -> AsyncIterator[Bank]:
         await database.close()
 
 
-def job_kinds(
-    database: Database, keyring: Keyring, snapshots: SnapshotKeeper, *, url: str, home: Path
-) -> tuple[JobKind, ...]:
+def job_kinds(database: Database, keyring: Keyring, *, url: str, home: Path) -> tuple[JobKind, ...]:
     settings = Settings(database_url=url, home=str(home), issuer="https://bank.example", sandbox=True)
     files, processes = SealedFiles(database, home), StatementProcesses(settings, BANK)
     works = (
         DayClosing(database, keyring, files, BANK),
-        StatementCalculation(database, snapshots, files, processes),
+        StatementCalculation(database, files, processes),
         CommissionBooking(database),
         StatementRemaking(database, files, processes),
     )
