@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from gateway.refusal import BodyMalformed, Refusal
 
 T = TypeVar("T")
-CLOCK_SKEW_MS = 60_000  # how far ahead of ours a partner's clock may run
+CLOCK_SKEW_MS = 60_000  # how far ahead of ours a partner's clock may run, and the bank's
 EARLIEST_MS = 946_684_800_000  # 2000-01-01T00:00:00Z: no deal of ours is older, and no clock of ours was ever set so
 END_MS = 253_370_764_800_000  # 9999-01-01T00:00:00Z, the first moment too late: a year before the calendar's own end
 _YEARS = (2000, 9998)

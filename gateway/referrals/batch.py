@@ -14,7 +14,6 @@ FILE_LIMIT = 160 * 1024 * 1024  # bytes: a million rows of 160; a row of full wi
 HEADER_LIMIT = 1024  # bytes in which the header line must end
 WAITING_LIMIT = 20  # batches of a partner that are declared or not applied yet: a queue, not a store
 CONSENT_REF_LIMIT = 64  # characters
-CLOCK_SKEW_MS = 60_000  # how far ahead a partner's clock may be
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OUT_NUMBER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Sequence
 
+from gateway.clock import CLOCK_SKEW_MS, EARLIEST_MS
 from gateway.partners.identity import PhoneMalformed, normalise_phone
 from gateway.referrals.model import GoalReached, Tenure
 
-EARLIEST_MS = 946_684_800_000  # the year 2000: no fact of ours is older (migration 10)
 LONG_AGO_MS = -5_364_662_400_000  # the year 1800: an account may be older than our facts
-AHEAD_MS = 60_000  # how far the bank's clock may be ahead
 AMOUNT_LIMIT = 10**15  # minor units of one spend: more is a slip of the comma
 _ID = re.compile(r"[!-~]{1,100}", re.ASCII)  # printable, as it is in our tables, addresses and logs
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
@@ -17,17 +16,16 @@ _GOALS = frozenset(("ACCOUNT_OPENED", "CARD_ACTIVATED", "SPEND"))
 
 def why_not(goal: GoalReached, *, now_ms: int) -> str | None:
     """A word for what cannot be, from a closed set; None: the event can be judged."""
+    latest_ms = now_ms + CLOCK_SKEW_MS
     if not (_ID.fullmatch(goal.bank_event_id) and _ID.fullmatch(goal.customer_id)):
         return "id_malformed"
     if goal.goal not in _GOALS:
         return "goal_unknown"
-    if not EARLIEST_MS <= goal.occurred_at_ms <= now_ms + AHEAD_MS:
+    if not EARLIEST_MS <= goal.occurred_at_ms <= latest_ms:
         return "moment_out_of_range"
     if not (0 <= goal.amount_minor <= AMOUNT_LIMIT and _CURRENCY.fullmatch(goal.currency)):
         return "amount_malformed"
-    if not (
-        _are_in_order(goal.tenures, latest_ms=now_ms + AHEAD_MS) and goal.tenures[0].since_ms <= goal.occurred_at_ms
-    ):
+    if not (_are_in_order(goal.tenures, latest_ms=latest_ms) and goal.tenures[0].since_ms <= goal.occurred_at_ms):
         return "no_account_then"
     if not goal.joined_at_ms <= goal.first_at_ms <= goal.occurred_at_ms:
         return "first_out_of_order"

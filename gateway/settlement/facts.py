@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gateway.clock import EARLIEST_MS, END_MS
 from gateway.settlement.seal import NOBODY
 
 PARTIES = ("bank", "partner", "merchant", "network")  # the order of the split: docs/settlement-rules.md §6
@@ -44,7 +45,6 @@ _DATA = {
     "start_ms": _LONG, "end_ms": _LONG,
 }  # fmt: skip
 _MAPS = ("legs", "original_legs", "cap_left_minor")  # kept as their canonical text: equal texts are equal maps
-_EARLIEST_MS, _LATEST_MS = 946_684_800_000, 253_370_764_799_999  # the database holds the same bounds
 _LARGEST_MINOR = 10**15  # thirteen digits and two decimals: what a request can say
 
 
@@ -202,9 +202,9 @@ def _fits() -> str:
         "x.type IS NOT NULL",
         "x.business_day IS NOT NULL",
         "regexp_full_match(x.event_id, '[A-Za-z0-9_.:-]+')",
-        f"x.occurred_at_ms BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}",
-        f"x.recorded_at_ms BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}",
-        f"coalesce(x.data.anchor_at_ms BETWEEN {_EARLIEST_MS} AND {_LATEST_MS}, true)",
+        f"x.occurred_at_ms BETWEEN {EARLIEST_MS} AND {END_MS - 1}",
+        f"x.recorded_at_ms BETWEEN {EARLIEST_MS} AND {END_MS - 1}",
+        f"coalesce(x.data.anchor_at_ms BETWEEN {EARLIEST_MS} AND {END_MS - 1}, true)",
         f"x.amount_minor BETWEEN -{_LARGEST_MINOR} AND {_LARGEST_MINOR}",
         *small,
     ]

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+from gateway.clock import CLOCK_SKEW_MS
 from gateway.database import Connection
-from gateway.referrals.batch import CLOCK_SKEW_MS, HEADER
+from gateway.referrals.batch import HEADER
 from gateway.referrals.model import Batch, BatchState, RowResult
 
 _COLUMNS = """batch_id, partner_id, out_number, row_count, file_sha256, control_total, state, declared_at_ms,
