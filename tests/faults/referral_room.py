@@ -21,6 +21,7 @@ DAY = 86_400_000
 HEADER = "customer_token,consent_ref,touched_at,site"
 TOUCHED = "2026-09-14T08:00:00Z"
 GOALS = frozenset({"ACCOUNT_OPENED", "CARD_ACTIVATED", "SPEND"})
+PHONES = [f"1380000{n:04d}" for n in range(40)]
 TERMS = ReferralTerms(
     "parkco", "parkco-2026", 3, "CNY", tuple(Evidence), Pick.LAST, 30 * DAY, 90 * DAY, frozenset({"ACCOUNT_OPENED"}),
     DAY, 3 * DAY, None, GOALS,
@@ -131,3 +132,18 @@ async def open_room(url: str) -> AsyncIterator[Room]:
         yield Room(database, keyring, keys, batches, goals, feed, contracts, unreadable)
     finally:
         await database.close()
+
+
+async def tokens(room: Room, partner_id: str, phones: list[str]) -> list[str]:
+    return [await room.token(partner_id, phone) for phone in phones]
+
+
+async def claim(room: Room, partner_id: str, phone: str, *, number: str, touched: str = TOUCHED) -> None:
+    token = await room.token(partner_id, phone)
+    await room.send([row(token, touched=touched)], partner_id=partner_id, number=number)
+    await room.batches.apply_batches_due(NOW)
+
+
+async def states(room: Room) -> dict[str, str]:
+    found = await room.sql("SELECT partner_id, state FROM referral_claim")
+    return {str(entry["partner_id"]): str(entry["state"]) for entry in found}

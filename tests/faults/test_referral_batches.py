@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import asyncpg
@@ -22,19 +21,7 @@ from gateway.referrals.batch import (
 from gateway.referrals.model import Batch, Evidence
 from gateway.referrals.receiving import Declaration
 from gateway.referrals.store import batches as store
-from tests.faults.referral_room import DAY, NOW, Room, csv_file, open_room, row
-
-PHONES = [f"1380000{n:04d}" for n in range(40)]
-
-
-@pytest.fixture
-async def room(database_url: str) -> AsyncIterator[Room]:
-    async with open_room(database_url) as opened:
-        yield opened
-
-
-async def tokens(room: Room, partner_id: str, phones: list[str]) -> list[str]:
-    return [await room.token(partner_id, phone) for phone in phones]
+from tests.faults.referral_room import DAY, NOW, PHONES, Room, csv_file, row, tokens
 
 
 async def test_every_row_of_a_file_gets_its_result(room: Room) -> None:

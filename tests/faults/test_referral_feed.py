@@ -1,6 +1,5 @@
 """The bank's feed when it is told in any order, when it says what cannot be, and when terms cannot be read."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import permutations
 
@@ -8,30 +7,7 @@ import pytest
 
 from gateway.referrals import attributing
 from gateway.referrals.model import Tenure
-from tests.faults.referral_room import DAY, NOW, TOUCHED, Room, open_room, row
-
-PHONES = [f"1380000{n:04d}" for n in range(40)]
-
-
-@pytest.fixture
-async def room(database_url: str) -> AsyncIterator[Room]:
-    async with open_room(database_url) as opened:
-        yield opened
-
-
-async def tokens(room: Room, partner_id: str, phones: list[str]) -> list[str]:
-    return [await room.token(partner_id, phone) for phone in phones]
-
-
-async def claim(room: Room, partner_id: str, phone: str, *, number: str, touched: str = TOUCHED) -> None:
-    token = await room.token(partner_id, phone)
-    await room.send([row(token, touched=touched)], partner_id=partner_id, number=number)
-    await room.batches.apply_batches_due(NOW)
-
-
-async def states(room: Room) -> dict[str, str]:
-    found = await room.sql("SELECT partner_id, state FROM referral_claim")
-    return {str(entry["partner_id"]): str(entry["state"]) for entry in found}
+from tests.faults.referral_room import DAY, NOW, PHONES, Room, claim, row, states, tokens
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 500])

@@ -1,36 +1,12 @@
 """Goals of the bank's feed: one owner, events twice, events late; and what no partner may find out."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import asyncpg
 import pytest
 
-from tests.faults.referral_room import DAY, NOW, TOUCHED, Room, open_room, row
-
-PHONES = [f"1380000{n:04d}" for n in range(40)]
-
-
-@pytest.fixture
-async def room(database_url: str) -> AsyncIterator[Room]:
-    async with open_room(database_url) as opened:
-        yield opened
-
-
-async def tokens(room: Room, partner_id: str, phones: list[str]) -> list[str]:
-    return [await room.token(partner_id, phone) for phone in phones]
-
-
-async def claim(room: Room, partner_id: str, phone: str, *, number: str, touched: str = TOUCHED) -> None:
-    token = await room.token(partner_id, phone)
-    await room.send([row(token, touched=touched)], partner_id=partner_id, number=number)
-    await room.batches.apply_batches_due(NOW)
-
-
-async def states(room: Room) -> dict[str, str]:
-    found = await room.sql("SELECT partner_id, state FROM referral_claim")
-    return {str(entry["partner_id"]): str(entry["state"]) for entry in found}
+from tests.faults.referral_room import DAY, NOW, PHONES, Room, claim, row, states, tokens
 
 
 async def test_one_partner_owns_a_customer_and_later_goals_follow_within_the_window(room: Room) -> None:
