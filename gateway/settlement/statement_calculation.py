@@ -23,11 +23,11 @@ from gateway.settlement.calculation import SettledDay, Written, calculate
 from gateway.settlement.engine import FactsDisagree, Opening
 from gateway.settlement.model import Counts, StatementRow
 from gateway.settlement.sealed_files import SealedFiles
+from gateway.settlement.statement import STATEMENT_TYPE
 from gateway.settlement.statement_files import StatementFiles
 from gateway.settlement.store import days, results, statements
 from gateway.settlement.verify import verify_files
 
-SIGNATURE_TYPE = "parasol-statement"
 CHAIN_LIMIT = (
     16 * 1024 * 1024
 )  # bytes: a previous statement up to this size is verified again, together with the new one
@@ -104,7 +104,7 @@ class Calculation:
             return await asyncio.to_thread(
                 calculate, self._header(row, previous), contracts=contracts, days=settled,
                 opening=Opening.from_members(opening), accrued=_spooled(folder / SPOOL),
-                keys=self._keys([row.signature], settled), sign=sign, folder=folder,
+                keys=self._keys(row.signature, settled), sign=sign, folder=folder,
             )  # fmt: skip
         except FactsDisagree as error:
             raise JobFailed(str(error), final=True) from error
@@ -136,28 +136,23 @@ class Calculation:
         }  # fmt: skip
 
     def _sign(self, body: bytes) -> str:
-        return self.keyring.sign_detached("statement", body, header={"typ": SIGNATURE_TYPE})
+        return self.keyring.sign_detached("statement", body, header={"typ": STATEMENT_TYPE})
 
-    def _keys(self, signatures: Sequence[str | None], settled: Sequence[SettledDay]) -> list[dict[str, Any]]:
-        """The public keys that signatures name: statements' (None: about to be signed), and those of heads."""
-        present = self.keyring.signing_key("statement").kid
-        own = {header_kid(signature) if signature else present for signature in signatures}
-        kids = {*own, *(header_kid(day.sealed.head_jws) for day in settled)}
+    def _keys(self, signature: str | None, settled: Sequence[SettledDay]) -> list[dict[str, Any]]:
+        """The public keys that signatures name: the statement's (None: about to be signed), and those of heads."""
+        own = header_kid(signature) if signature else self.keyring.signing_key("statement").kid
+        kids = {own, *(header_kid(day.sealed.head_jws) for day in settled)}
         keys = [self.keyring.public_key(kid) for kid in sorted(kids)]
-        return [{**key.public_jwk, "purpose": key.purpose} for key in keys if key is not None]
+        return [dict(key.public_jwk) for key in keys if key is not None]
 
     async def _verify(self, row: StatementRow, written: Written, folder: Path) -> None:
-        """As the partner will, with the bank's keys pinned. Raises JobFailed with the verifier's words."""
-        paths, signatures = [written.file], [written.signature]
+        """As the partner will, with the bank's published keys pinned. Raises JobFailed with the verifier's words."""
+        paths = [written.file]
         async with self.database.connection() as conn:
-            settled, previous = await self._days(conn, row), await _previous(conn, row)
-            if previous is not None and previous.signature and self._is_small(previous):
-                settled = [*await self._days(conn, previous), *settled]
-                signatures.append(previous.signature)
-                paths.insert(
-                    0, shutil.copyfile(StatementFiles(self.home).path(previous.statement_id), folder / "before")
-                )
-        jwks = {"keys": self._keys(signatures, settled)}
+            previous = await _previous(conn, row)
+        if previous is not None and self._is_small(previous):
+            paths.insert(0, shutil.copyfile(StatementFiles(self.home).path(previous.statement_id), folder / "before"))
+        jwks = {"keys": [dict(key.public_jwk) for key in self.keyring.statement_keys()]}
         report = await asyncio.to_thread(verify_files, paths, jwks=jwks)
         if not report.accepted:
             faults = [fault for file in report.files for fault in file.faults]
