@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from tests.unit.settlement.reference import off
+
 Json = dict[str, Any]
 PARTNER, BANK = "metro", "first-bank"
 NOON = 1_735_790_400_000  # 2025-01-02 12:00 in Shanghai, a Thursday
@@ -91,17 +93,6 @@ def effective(number: int, contract: Json = CONTRACT, **changes: Any) -> Json:
 
 def terms(discount: str, contract: Json = CONTRACT) -> Json:
     return next(each for each in contract["discount"] if each["id"] == discount)
-
-
-def off(order: int, offer: Json) -> int:
-    """§5."""
-    price = {
-        "cap_price": lambda: order - offer["pay_minor"],
-        "amount_off": lambda: offer["off_minor"],
-        "percent_off": lambda: int(Fraction(order * offer["bps"], 10_000)),
-        "threshold_off": lambda: offer["off_minor"] if order >= offer["min_minor"] else 0,
-    }[offer["kind"]]()
-    return max(0, min(price, offer.get("max_off_minor", price), order))
 
 
 def split(amount: int, offer: Json, *, seed: str, cap_left: Json) -> Json:

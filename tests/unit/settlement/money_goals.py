@@ -15,7 +15,8 @@ from gateway.referrals.attributing import FeedEntry, GoalDesk
 from gateway.referrals.model import GoalReached, Tenure
 from gateway.referrals.receiving import BatchDesk, Declaration
 from gateway.referrals.terms import terms_book
-from tests.unit.settlement.reckoner import Fact, Reached, in_force
+from tests.unit.settlement.reckoner import Fact, Reached
+from tests.unit.settlement.reference import in_force
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 PEOPLE = 3

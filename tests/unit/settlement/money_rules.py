@@ -12,7 +12,7 @@ from gateway.document import DocumentInvalid
 from gateway.refusal import Refusal
 from tests.unit.settlement.money_checks import MoneyChecks
 from tests.unit.settlement.money_machine import DAY_MS
-from tests.unit.settlement.reckoner import in_force
+from tests.unit.settlement.reference import in_force, off
 
 PLACE = st.integers(0, 10**6)  # of something in a list whose length the crashes decide: taken by remainder
 OFFERS = ("fen", "tenth", "five")
@@ -199,11 +199,4 @@ def _off(document: dict[str, Any], offer: str, order: int) -> int:
     discount = next(d for d in document["discount"] if d["id"] == offer)
     if order < discount.get("when", {}).get("min_minor", 0):
         return 0
-    match discount["kind"]:
-        case "cap_price":
-            off = order - 1
-        case "percent_off":
-            off = order * discount["bps"] // 10_000
-        case _:
-            off = discount["off_minor"] if order >= discount["min_minor"] else 0
-    return max(0, min(off, discount.get("max_off_minor", off), order))
+    return off(order, discount)

@@ -1,18 +1,17 @@
 """An own reckoning of what bank and partner owe each other, in the plainest Python, from what was done.
 
-It shares no code with the gateway, the engine or the verifier: docs/settlement-rules.md read a fourth time, over the
-facts that a test itself brought about, in the order in which they were recorded.
+It shares no code with the gateway, the engine or the verifier (the split is that of reference.py, in fractions):
+docs/settlement-rules.md read once more, over the facts that a test itself brought about, in the order of recording.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
-from hashlib import sha256
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-ORDER = ("bank", "partner")
+from tests.unit.settlement.reference import split
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ class Reckoner:
             for share in fund
             if "cap_minor" in share
         }
-        legs = shares(fact.minor, fund, seed=fact.seed, left=left)
+        legs = split(fact.minor, fund, seed=fact.seed, left=left)
         for party in left:
             self.taken[fact.discount, party] += legs[party]
         self.given[fact.redemption_id] = (fact, left, 0)
@@ -125,8 +124,8 @@ class Reckoner:
     def _returned(self, fact: Returned) -> None:
         given, left, before = self.given[fact.redemption_id]
         fund = self._discount(given)["fund"]
-        held = shares(given.minor - before, fund, seed=given.seed, left=left)
-        kept = shares(given.minor - before - fact.minor, fund, seed=given.seed, left=left)
+        held = split(given.minor - before, fund, seed=given.seed, left=left)
+        kept = split(given.minor - before - fact.minor, fund, seed=given.seed, left=left)
         self.given[fact.redemption_id] = (given, left, before + fact.minor)
         self._discount_lines(fact.day, paid=-fact.minor, funded=kept.get("partner", 0) - held.get("partner", 0))
 
@@ -189,41 +188,3 @@ class Reckoner:
         else:
             return 0
         return int(chosen.get("settle", {}).get("min_pay_minor", 0))
-
-
-def shares(minor: int, fund: Sequence[dict[str, Any]], *, seed: str, left: dict[str, int]) -> dict[str, int]:
-    """§6."""
-    number = int.from_bytes(sha256(seed.encode()).digest()[:4], "big")
-    bps, upto = {share["party"]: share["bps"] for share in fund}, 0
-    legs, before = {}, 0
-    for party in ORDER:
-        if party in bps:
-            upto += bps[party]
-            now = (minor * upto * 2**32 + number * 10_000) // (10_000 * 2**32)
-            legs[party], before = now - before, now
-    for share in fund:
-        if "overflow" in share:
-            excess = max(legs[share["party"]] - left[share["party"]], 0)
-            legs[share["party"]] -= excess
-            legs[share["overflow"]] += excess
-    return legs
-
-
-def in_force(documents: Sequence[dict[str, Any]], at_ms: int) -> dict[str, Any] | None:
-    """Of the versions recorded so far, the one whose days hold the instant, with the highest number."""
-    holding = [document for document in documents if _start(document) <= at_ms < _end(document)]
-    return max(holding, key=lambda document: int(document["contract"]["version"]), default=None)
-
-
-def _start(document: dict[str, Any]) -> int:
-    return _midnight(document, date.fromisoformat(document["contract"]["valid_from"]))
-
-
-def _end(document: dict[str, Any]) -> int:
-    last = document["contract"].get("valid_to")
-    return 2**62 if last is None else _midnight(document, date.fromisoformat(last) + timedelta(days=1))
-
-
-def _midnight(document: dict[str, Any], day: date) -> int:
-    zone = ZoneInfo(document["contract"].get("timezone", "Asia/Shanghai"))
-    return int((datetime.combine(day, time(), zone) - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1))
