@@ -207,7 +207,7 @@ def landings(settings: Settings) -> dict[str, str]:
 def settlement(base: Foundation) -> Wing:
     """Closed days and statements; what they wish for is done by jobs."""
     database, home = base.database, base.settings.home_path
-    files, processes = SealedFiles(database, home), StatementProcesses(base.settings, BANK)
+    files, processes = SealedFiles(database, home), StatementProcesses(base.settings)
     kinds = (
         DayClosing(database, base.keyring, files, BANK).kind(),
         StatementCalculation(database, files, processes).kind(),

@@ -68,6 +68,9 @@ class DayClosing:
             if await days.sealed_day(conn, day) is not None:
                 return
             last = await days.last_head(conn)
+            bank = (
+                await days.sealing_bank(conn) or self.bank
+            )  # a statement's heads have one name, whatever we are called
         check_in_order(day, last_head=last[0] if last else None)
         sealer = DaySealer()
         place = self.files.draft(day)
@@ -76,7 +79,7 @@ class DayClosing:
             await self.files.read(day, sealer.add, draft.add)
             written = await asyncio.to_thread(draft.finish)
         sealed = await asyncio.to_thread(
-            sealer.seal, day, bank=self.bank, previous_head_hash=last[1] if last else FIRST, audit_head=None,
+            sealer.seal, day, bank=bank, previous_head_hash=last[1] if last else FIRST, audit_head=None,
             sign=lambda head: self.keyring.sign("statement", head, header={"typ": HEAD_TYPE}),
         )  # fmt: skip
         async with self.database.transaction() as conn:

@@ -45,7 +45,6 @@ class Calculation:
     keyring: Keyring
     home: Path
     issuer: str
-    bank: str
 
     async def calculate(self, statement_id: str) -> None:
         """From CALCULATING to CALCULATED. Raises JobFailed: FAILED is what the job makes of it."""
@@ -102,7 +101,7 @@ class Calculation:
         contracts = [version.contract for version in versions if version.contract is not None]
         try:
             return await asyncio.to_thread(
-                calculate, self._header(row, previous), contracts=contracts, days=settled,
+                calculate, self._header(row, previous, settled=settled), contracts=contracts, days=settled,
                 opening=Opening.from_members(opening), accrued=_spooled(folder / SPOOL),
                 keys=self._keys(row.signature, settled), sign=sign, folder=folder,
             )  # fmt: skip
@@ -119,7 +118,10 @@ class Calculation:
             found.append(SettledDay(sealed, files.place(day)))
         return found
 
-    def _header(self, row: StatementRow, previous: StatementRow | None) -> dict[str, Any]:
+    def _header(
+        self, row: StatementRow, previous: StatementRow | None, *, settled: Sequence[SettledDay]
+    ) -> dict[str, Any]:
+        """The bank's name is that of the heads, which the verifier compares: no other setting can make them differ."""
         before = None
         if previous is not None:
             assert previous.sha256 is not None, "an issued statement has its file"
@@ -129,7 +131,7 @@ class Calculation:
                 "statement_id": previous.statement_id,
             }
         return {
-            "bank": row.bank or self.bank, "currency": row.currency, "from_day": row.from_day.isoformat(),
+            "bank": settled[-1].sealed.head["bank"], "currency": row.currency, "from_day": row.from_day.isoformat(),
             "issuer": row.issuer or self.issuer,
             "number": row.number, "partner": row.partner_id, "previous": before, "statement_id": row.statement_id,
             "to_day": row.to_day.isoformat(),
@@ -169,9 +171,11 @@ class Calculation:
                 place += len(commissions)
             for changes in written.accrued_changes():
                 await results.save_accrued(conn, row, changes)
+            bank = await days.sealing_bank(conn)
+            assert bank is not None, "a statement has sealed days"
             kept = await statements.save_calculated(
                 conn, row.statement_id, totals=written.totals.members(), closing=written.closing.members(),
-                counts=counts, signature=written.signature, bank=self.bank, issuer=self.issuer,
+                counts=counts, signature=written.signature, bank=bank, issuer=self.issuer,
             )  # fmt: skip
             if not kept:
                 raise JobFailed("it was withdrawn meanwhile", final=True)

@@ -9,10 +9,15 @@ import asyncpg
 import msgspec
 import pytest
 
+from gateway.clock import now_ms
+from gateway.jobs.runner import JobRunner
+from gateway.settlement.day_closing import DayClosing
+from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement_process import Order, carry_out
 from tests.api.settling import (
     approved,
     ask_to_calculate,
+    ask_to_close,
     calculate,
     change_as_superuser,
     close,
@@ -188,9 +193,28 @@ async def test_a_lost_file_is_made_again_after_the_bank_moved_to_another_address
     whole = (await download(world, statement["StatementId"])).content
     file_of(world, statement).unlink()
     moved = msgspec.structs.replace(world.house.foundation.settings, issuer="https://new.bank.test")
-    outcome = await carry_out(moved, Order("remake", statement["StatementId"], "Another Name Bank"))
+    outcome = await carry_out(moved, Order("remake", statement["StatementId"]))
     assert outcome.failure is None
     assert file_of(world, statement).read_bytes() == whole
+
+
+async def test_a_bank_that_is_called_otherwise_since_goes_on_settling(world: World) -> None:
+    """Its statements would be refused by our own verifier for ever, as the heads have the name of before."""
+    await redeem(world, "idt_1_a")
+    assert (await ask_to_close(world, today())).status_code == 202
+    database = world.house.database
+    closing = DayClosing(database, world.house.foundation.keyring, SealedFiles(database, world.home), "Old Name Bank")
+    assert await JobRunner(database, (closing.kind(),)).run_next(closing.kind(), now_ms())
+    first = await calculate(world, today())
+    assert first["Status"] == "CALCULATED", first.get("Failure")
+    await approved(world, first)
+    await issue(world, first)
+    assert (await world.http.post("/sandbox/v1/business-date")).status_code == 200
+    await close(world, later(today()))
+    second = await calculate(world, later(today()))
+    assert second["Status"] == "CALCULATED", second.get("Failure")
+    names = await world.sql("SELECT head ->> 'bank' FROM sealed_day UNION SELECT bank FROM statement")
+    assert [row[0] for row in names] == ["Old Name Bank"]
 
 
 async def test_a_file_that_cannot_be_made_the_same_is_never_handed_out(world: World) -> None:

@@ -62,7 +62,7 @@ class InThisProcess:
 
 def runner_over(base: Foundation, database: Database, home: Path) -> JobRunner:
     files = SealedFiles(database, home)
-    calculation = Calculation(database, base.keyring, home, base.issuer, BANK)
+    calculation = Calculation(database, base.keyring, home, base.issuer)
     processes = cast(StatementProcesses, InThisProcess(calculation))
     kinds = (
         DayClosing(database, base.keyring, files, BANK).kind(),

@@ -94,6 +94,12 @@ async def last_head(conn: Connection) -> tuple[date, bytes] | None:
     return (row["day"], row["head_hash"]) if row else None
 
 
+async def sealing_bank(conn: Connection) -> str | None:
+    """The bank's name in the heads: that of the first one, as each has that of the one before."""
+    name: str | None = await conn.fetchval("SELECT head ->> 'bank' FROM sealed_day ORDER BY day DESC LIMIT 1")
+    return name
+
+
 async def first_sealed_day_of(conn: Connection, partner_id: str) -> date | None:
     """The first sealed day with an event of this partner."""
     day: date | None = await conn.fetchval("SELECT min(day) FROM sealed_partner WHERE partner_id = $1", partner_id)
