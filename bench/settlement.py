@@ -81,7 +81,7 @@ def _engine(file: Path, folder: Path) -> tuple[int, int]:
     net = lines = 0
     facts = stretches([(file, leaves.DAY.isoformat(), EVENTS)])
     with Engine(partner=leaves.PARTNER, currency=leaves.CURRENCY, folder=folder) as engine:
-        engine.begin(facts, contracts=[leaves.CONTRACT], opening=Opening(), accrued=())
+        engine.begin(facts, contracts=[leaves.CONTRACT], opening=Opening(), accrued=(), to_day=leaves.DAY)
         for stretch in facts:
             bank, partner = engine.settle(stretch)
             net += bank - partner

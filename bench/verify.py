@@ -250,7 +250,9 @@ def _manifest(maker: Maker, days: Any, *, parts: Any, root: str, key: Any) -> tu
         "closing": {
             "accrued": {"root": root, "size": len(maker.accrued)}, "carried_minor": min(net, 0),
             "funded": {"p-2026 half partner": maker.funded}, "ranks": {"CARD_ACTIVATED 2026-09": maker.rank},
-            "versions": [{"contract": "p-2026", "sha256": VERSION.sha256, "version": 1}],
+            "versions": [
+                {"contract": "p-2026", "sha256": VERSION.sha256, "start_ms": VERSION.start_ms, "version": 1}
+            ],
         },
         "contracts": [CONTRACT], "days": days, "format": "parasol-statement-2", "keys": [jwk], "opening": nothing,
         "parts": parts,

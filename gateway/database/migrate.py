@@ -11,6 +11,7 @@ from gateway.database.pool import Connection
 
 _FOLDER = Path(__file__).parent / "migrations"
 FIRST, VERSION_2 = "0001.core", "0010."  # the latter begins version 2 of events and statements
+STARTS = "0018."  # closings tell when versions start from here on
 _NAMES = frozenset(path.stem for path in _FOLDER.glob("*.sql"))
 
 
@@ -29,7 +30,7 @@ def migrate(url: str) -> list[str]:
 
 
 class OldHome(Exception):
-    """What it holds was recorded before version 2 of events and statements, and no program of now can settle it."""
+    """What it holds was recorded before version 2 of events and statements was what it is now: nobody can go on."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -52,9 +53,15 @@ def _refuse_old_home(backend: Any, migrations: Any) -> None:
     lacking = {migration.id for migration in backend.to_apply(migrations)}
     names = {migration.id for migration in migrations}
     if FIRST in names - lacking and any(name.startswith(VERSION_2) for name in lacking):
-        ((used,),) = backend.execute("SELECT EXISTS (SELECT FROM document)").fetchall()
-        if used:
-            raise OldHome
+        _refuse_where(backend, "SELECT EXISTS (SELECT FROM document)")
+    elif FIRST in names - lacking and any(name.startswith(STARTS) for name in lacking):
+        _refuse_where(backend, "SELECT EXISTS (SELECT FROM statement WHERE closing IS NOT NULL)")
+
+
+def _refuse_where(backend: Any, question: str) -> None:
+    ((used,),) = backend.execute(question).fetchall()
+    if used:
+        raise OldHome
 
 
 async def missing_migrations(conn: Connection) -> list[str]:

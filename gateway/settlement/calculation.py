@@ -83,9 +83,9 @@ def calculate(
     folder: Path,
     stretch_events: int = STRETCH_EVENTS,
 ) -> Written:
-    """`header` is the member `statement`; `contracts` every version recorded for the partner, `accrued` every entry
-    under the opening's root. The same inputs give the same bytes when `sign` gives the signature of before.
-    Raises FactsDisagree."""
+    """`header` is the member `statement`; `contracts` the partner's versions as far as this program can read them,
+    `accrued` every entry under the opening's root. The same inputs give the same bytes when `sign` gives the signature
+    of before. Raises FactsDisagree."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     file = folder / f"{header['statement_id']}.statement"
     events = PartsDraft(_beside(file, "events"))
@@ -96,7 +96,7 @@ def calculate(
         closing, known, totals = made.settle(contracts, opening, accrued)
         members = {
             "closing": closing.members(),
-            "contracts": [document(each.terms) for each in known],
+            "contracts": [document(each.terms) for each in known if each.terms is not None],
             "days": [day_members(day.sealed, str(header["partner"])) for day in days],
             "format": FORMAT,
             "keys": [dict(key) for key in keys],
@@ -138,17 +138,18 @@ class _Making:
     ) -> tuple[Opening, Sequence[Known], Totals]:
         """Every part written; the closing, the versions known at it, the totals."""
         currency, folder = str(self._header["currency"]), self._file.parent
+        to_day = date.fromisoformat(str(self._header["to_day"]))
         with Engine(partner=self._partner, currency=currency, folder=folder) as engine:
-            known = engine.begin(self._stretches, contracts=contracts, opening=opening, accrued=accrued)
+            known = engine.begin(self._stretches, contracts=contracts, opening=opening, accrued=accrued, to_day=to_day)
             bank, partner = self._lines(engine)
             tree = engine.accrued_tree()
             self._entries(engine, tree, opening)
-        terms = settle_terms(known, currency=currency, to_day=date.fromisoformat(str(self._header["to_day"])))
+        terms = settle_terms(known, currency=currency, to_day=to_day)
         carried, least = opening.carried_minor, terms.min_pay_minor
         totals = total(bank, partner, carried_in_minor=carried, min_pay_minor=least)
         closing = Opening(
             carried_minor=totals.carried_out_minor, ranks=engine.ranks(), funded=engine.funded(),
-            versions=tuple(each.as_told for each in known), accrued_root=opening.accrued_root,
+            versions=tuple(each.told for each in known), accrued_root=opening.accrued_root,
             accrued_size=opening.accrued_size,
         )  # fmt: skip
         if tree is not None:

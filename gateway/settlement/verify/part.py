@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from .canonical import INT_LIMIT, Refused, decoded, decoder, require_spelling, shown, written
-from .facts import TermsOfFile, goal, redemption, reversal, version_recorded
+from .facts import Recorded, TermsOfFile, goal, redemption, reversal, version_recorded
 from .manifest import PartEntry
 from .proof import leaf_hash, tree_root
 
@@ -20,6 +20,7 @@ Int = Annotated[int, msgspec.Meta(ge=-INT_LIMIT, le=INT_LIMIT - 1)]
 EVENT_FORMAT = 2
 FAULTS_OF_A_PART = 26  # sentences; one more than a report tells
 BUCKETS = 256  # by the first byte of a hash
+NEVER = (-1, "")
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -78,7 +79,8 @@ class PartFound:
     partner_owes_minor: int = 0
     drift: list[int] = field(default_factory=lambda: [0, 0])
     other_currencies: dict[str, int] = field(default_factory=dict)
-    effective: list[tuple[int, str, int, int, str]] = field(default_factory=list)
+    effective: list[Recorded] = field(default_factory=list)
+    latest: tuple[int, str] = NEVER  # when the last event with a version occurred, and its id
     named: dict[int, tuple[int, str]] = field(default_factory=dict)
     passed_over: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
     ranked: dict[tuple[str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
@@ -108,6 +110,7 @@ class PartReading:
     first_event: int
     first_line: int
     at: int = 0
+    latest: tuple[int, str] = NEVER
     event_ids: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
     redemptions: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
     reversals: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
@@ -228,6 +231,7 @@ def _check(
     del leaves
     reading = PartReading(terms, found, part.lines, first_event, first_line)
     reading.take(part.events, part.day)
+    found.latest = reading.latest
     for name in ("event_ids", "redemptions", "reversals", "accrued"):
         setattr(found, name, [b"".join(entries) for entries in getattr(reading, name)])
 

@@ -2,9 +2,9 @@
 
 Driven by hypothesis: versions recorded in any order of start, redemptions and reversals, closings of any day (twice, of
 the past, of the future), sealed files that are lost, cut, changed or extra, statements refused and asked for again, a
-poisoned partner, and the back office killed with SIGKILL at any moment. At the end of each run: the statements are the
-own reckoning (reckoner.py) and the book; the verifier accepts what was issued and refuses a change of it; and nothing
-waits for anything poisoned.
+poisoned partner, versions that only a later program can read, and the back office killed with SIGKILL at any moment.
+At the end of each run: the statements are the own reckoning (reckoner.py) and the book; the verifier accepts what was
+issued and refuses a change of it; and nothing waits for anything poisoned.
 """
 
 import asyncio
