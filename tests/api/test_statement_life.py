@@ -118,25 +118,14 @@ async def test_with_facts_in_several_currencies_one_must_be_named(world: World) 
     assert [answer.json()["Data"]["Number"] for answer in made] == [1, 1]
 
 
-async def test_a_contract_version_that_cannot_be_read_fails_the_calculation_that_reaches_its_start(
-    world: World,
-) -> None:
-    """As an older program meets it: a version whose terms it does not know, whose start it does."""
-    day = await a_closed_day(world)
-    await record_unknown_version(world, starts=day)
-    failed = await calculate(world, day)
-    assert failed["Status"] == "FAILED"
-    assert "version 99 of contract" in failed["Failure"]
-    assert "cannot be read by this program" in failed["Failure"]
-
-
 async def test_a_version_recorded_after_the_days_of_a_statement_changes_nothing_in_it(world: World) -> None:
     day = await a_closed_day(world)
     await record_unknown_version(world, starts=later(day, 2), told=later(day))
     assert (await calculate(world, day))["Status"] == "CALCULATED"
 
 
-async def record_unknown_version(world: World, *, starts: str, told: str | None = None) -> None:
+async def record_unknown_version(world: World, *, starts: str, told: str) -> None:
+    """Its `contract.effective` is not in the days that are sealed."""
     await world.sql(
         """INSERT INTO document (kind, id, version, partner_id, body, sha256, applied_at_ms, applied_by, starts_ms,
              ends_ms, currency)
@@ -145,7 +134,7 @@ async def record_unknown_version(world: World, *, starts: str, told: str | None 
              extract(epoch FROM $1::text::date AT TIME ZONE 'Asia/Shanghai')::bigint * 1000, ends_ms, currency
            FROM document WHERE kind = 'contract' AND partner_id = 'parkco' ORDER BY version DESC LIMIT 1""",
         starts,
-        told or today(),
+        told,
     )
 
 
