@@ -186,9 +186,8 @@ def statement(
     before: "Statement | None" = None, start: Json | None = None, accrued: Mapping[str, int] | None = None,
     currency: str = "CNY", keys: Sequence[Json] | None = None, others: int = 2, signatory: Signatory = SIGNATORY,
 ) -> Statement:  # fmt: skip
-    """`contracts`: every version known at the closing. `told` changes the list of a day's events before it is sealed,
-    after it was settled as it was; `part` the list of parts before they are hashed; `manifest` the manifest before it
-    is signed."""
+    """`contracts`: every known version. `told` changes the list of a day's events before it is sealed, after it was
+    settled as it was; `part` the list of parts before they are hashed; `manifest` the manifest before it is signed."""
     begun = deepcopy(start or (before.manifest["closing"] if before else opening()))
     known = dict(accrued if accrued is not None else before.accrued if before else {})
     settled = Settled(contracts, currency, dict(begun["ranks"]), dict(begun["funded"]), dict(known))
@@ -270,17 +269,14 @@ def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, 
 
 
 def noon_ms(day: str) -> int:
-    """12:00 UTC."""
     return int(datetime.combine(date.fromisoformat(day), time(12), UTC).timestamp()) * 1000
 
 
 def known_version(contract: Json) -> Json:
     """§10, as its recording tells it."""
     told = effective(0, contract)
-    return {
-        "contract": told["contract"], "sha256": told["data"]["sha256"], "start_ms": told["data"]["start_ms"],
-        "version": told["contract_version"],
-    }  # fmt: skip
+    data = {name: told["data"][name] for name in ("sha256", "start_ms")}
+    return data | {"contract": told["contract"], "version": told["contract_version"]}
 
 
 def min_pay(contracts: Sequence[Json], *, currency: str, to_day: str) -> int:

@@ -74,8 +74,9 @@ async def test_the_same_over_many_long_runs(server_url: str, bare_template: str)
     await drive(server_url, bare_template, runs=60, steps=40)
 
 
-def a_version_comes_that_cannot_be_read(money: Money) -> None:
+def a_version_comes_that_cannot_be_read(machine: type[Money]) -> None:
     """Steps of the machine in an order that meets it before its start, after it, and by a program that can read it."""
+    money = machine()
     trade = {"offer": "fen", "order": 3000, "share": 100, "minutes": 0}
     settled = {"back": 0, "currency": "CNY"}
     money.agree(terms=TERMS, begun=10, lives=12345)
@@ -109,7 +110,7 @@ async def test_money_waits_from_the_start_of_a_version_that_cannot_be_read_and_n
                 rows = self.run(self.bank.sql(STATES))
                 seen.append([(row["state"], row["versions"]) for row in rows])
 
-        await asyncio.to_thread(a_version_comes_that_cannot_be_read, Watched())
+        await asyncio.to_thread(a_version_comes_that_cannot_be_read, Watched)
     assert seen == [[("ISSUED", 2), ("FAILED", None), ("ISSUED", 2)]]
 
 
