@@ -12,6 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from gateway import metrics
+from gateway.admission.addresses import AddressThrottle
 from gateway.admission.door import FrontDoor
 from gateway.admission.message_signature import MessageSignatures
 from gateway.admission.operators import OperatorBook
@@ -26,6 +27,7 @@ from gateway.keyring import Keyring, read_kek
 from gateway.oauth.tokens import verify_access_token
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.policies.limits import Limiter
+from gateway.policies.throttle import Throttle
 from gateway.rooms import Foundation, build_rooms
 from gateway.routes import bind
 from gateway.settings import Settings, read_settings
@@ -56,10 +58,8 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         operators = OperatorBook(foundation.database)
         await operators.load()
         foundation.feed.subscribe(operators.refresh)
-        limiter = Limiter(settings.home_path / "limits")
-        stack.callback(limiter.close)
         rooms, chores = build_rooms(foundation, operators)
-        edge = build_edge(foundation, rooms=rooms, operators=operators, limiter=limiter)
+        edge = build_edge(foundation, rooms=rooms, operators=operators)
         if settings.chores == "inline":
             await stack.enter_async_context(BackOffice(foundation.database, chores).working())
         yield House(foundation, edge, rooms, chores)
@@ -82,21 +82,25 @@ async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundatio
     metrics.probe("parasol_config_age_seconds", lambda: feed.age_s)
     bank = await Database.connect(settings.database_url, pool_size=settings.pool_size)
     stack.push_async_callback(bank.close)
-    return Foundation(settings, database, feed, keyring, snapshots, bank)
+    limiter = Limiter(settings.home_path / "limits")
+    stack.callback(limiter.close)
+    throttle = Throttle(settings.home_path / "throttle", secret=keyring.secret("throttle"))
+    stack.callback(throttle.close)
+    return Foundation(settings, database, feed, keyring, snapshots, bank, limiter, throttle)
 
 
-def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook, limiter: Limiter) -> Edge:
+def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook) -> Edge:
     settings = base.settings
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
     messages = MessageSignatures(base.keyring, settings.issuer)
+    tokens = TokenMemory(
+        lambda token: verify_access_token(token, keys=base.keyring, issuer=settings.issuer, audience=settings.issuer)
+    )
+    base.feed.subscribe(tokens.forget)
     door = FrontDoor(
-        tokens=TokenMemory(
-            lambda token: verify_access_token(
-                token, keys=base.keyring, issuer=settings.issuer, audience=settings.issuer
-            )
-        ),
+        tokens=tokens,
         certificates=certificates,
-        limiter=limiter,
+        limiter=base.limiter,
         spent=SpentProofs(base.database),
         messages=messages,
         public_url=settings.issuer,
@@ -108,6 +112,7 @@ def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorB
         operators=operators,
         certificates=certificates,
         sign=messages.sign,
+        addresses=AddressThrottle(base.throttle),
         fallback=Starlette(routes=[Mount("/static", StaticFiles(directory=STATIC))]),
     )
 

@@ -52,6 +52,14 @@ class Operation:
     answers: str = "application/json"  # the media type of a yes
     level: str = "A1"  # JR/T 0185: A1 product information, A2 money or account data
     body_limit: int = JSON_BODY_LIMIT
+    throttle: str = ""  # the rule of admission/addresses.py, where nobody has been recognised yet
+    query: tuple[str, ...] = ()  # fields that the query may hold; see `strict_query`
+    before_body: Callable[..., Awaitable[None]] | None = None  # of `room`: asked with the Call before a file is read
+
+    @property
+    def strict_query(self) -> bool:
+        """Our own APIs refuse a field that nobody reads; OAuth and pages ignore it, as their standards say."""
+        return self.protocol in (Protocol.OWN, Protocol.OPS) and self.token is not TokenKind.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +160,7 @@ class OpenCall:
     headers: Mapping[str, str]
     repeated_headers: frozenset[str]  # single-valued headers that came more than once (DPoP: refused)
     raw_body: bytes
+    name_partner: Callable[[str], None]  # says whose request it turned out to be, for metrics
     client_certificate: bytes | None = None  # DER, from the trusted proxy only
     cookies: Mapping[str, str] = field(default_factory=dict)
     source: str = ""

@@ -221,6 +221,29 @@ def rotate_statement_key(home: Home = HOME) -> None:
     typer.echo(f"Key {kid} signs statements from now on; see /.well-known/statement-keys.")
 
 
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def revoke_key(
+    kid: Annotated[str, typer.Argument(help="The kid of one of the bank's own keys, as /oauth/jwks shows it.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")],
+    home: Home = HOME,
+) -> None:
+    """Revoke a signing key of the bank that got out: what it signed is refused within a second, the next key signs."""
+    from gateway.keyring import Keyring, read_kek
+    from gateway.oauth.store import revoke_bank_key
+
+    async def work(database: "Database") -> bool:
+        keyring = Keyring(read_kek(home, make=False))
+        async with database.transaction() as conn:
+            done = await revoke_bank_key(conn, kid, actor=ACTOR, reason=reason, now_ms=now_ms())
+            await keyring.ensure(conn)
+            return done
+
+    if not _with_database(home, work):
+        raise typer.BadParameter(f"{kid} is no key of the bank, or is revoked already")
+    typer.echo(f"Revoked {kid}. Partners fetch new tokens; their keys are as they were.")
+
+
 @app.command(rich_help_panel=CHECK)
 def version() -> None:
     """Say which Parasol this is."""

@@ -10,6 +10,7 @@ from gateway import metrics
 from gateway.call import Answer, OpenCall
 from gateway.database import Database
 from gateway.database.migrate import missing_migrations
+from gateway.problem import UnknownPath
 
 READY_TIMEOUT_S = 2.0  # a database that takes longer for one small table is not there for customers either
 
@@ -20,6 +21,7 @@ class HealthApi:
 
     database: Database
     generation: Callable[[], int]
+    metrics_port: int  # not 0: the page is there, and not here
 
     async def live(self, call: OpenCall) -> Answer:
         """The event loop answers: that is all a liveness probe may ask."""
@@ -38,4 +40,6 @@ class HealthApi:
 
     async def metrics(self, call: OpenCall) -> Answer:
         """Prometheus text of all workers, rendered outside every worker's event loop."""
+        if self.metrics_port:
+            raise UnknownPath()
         return Answer(200, await metrics.page(), content_type="text/plain; version=0.0.4; charset=utf-8")

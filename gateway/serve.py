@@ -10,6 +10,7 @@ import http.client
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from gateway import log
@@ -37,6 +39,10 @@ from gateway.settings import Settings, read_settings, to_environment
 
 APPLICATION = "gateway.app:create"
 SOCKET_PATH_LIMIT = 100  # bytes: a Unix socket's address has 108 on Linux, 104 on macOS
+HEADERS_MS = 20_000  # a request's headers have that long; an idle connection ends then, too (ops/envoy.yaml: 15 s)
+BACKLOG = 1_024  # connections of a worker that wait to be accepted
+CONNECTIONS = 8_192  # of a worker: idle ones and slow senders cost little, and must not keep others out
+SPARE_FILES = 512  # descriptors beside the connections: database, logs, maps
 WORKER_STOP_S = 15  # a worker's open requests have that long to end
 READY_POLL_S = 0.1
 READY_TIMEOUT_S = 2.5  # /readyz gives its database two seconds
@@ -61,6 +67,8 @@ def serve(
 ) -> None:
     """Blocks until SIGTERM or SIGINT, or until the workers cannot be kept alive. Raises CannotServe before that."""
     check_port(host, port)
+    if settings.metrics_port:
+        check_port(settings.metrics_host, settings.metrics_port)
     signal.signal(signal.SIGTERM, _leave)
     multiprocessing.set_start_method("spawn", force=True)  # a fork would copy this process's threads' locks
     with ExitStack() as stack:
@@ -138,6 +146,7 @@ def open_worker(application: str, parent: int) -> Any:
 
 def _serve_workers(settings: Settings, *, host: str, port: int, application: str) -> None:
     """Each worker listens on the port itself (SO_REUSEPORT); a dead one is replaced, one that dies again ends all."""
+    allow_files(CONNECTIONS + SPARE_FILES)
     server = Granian(
         application,
         address=host,
@@ -146,6 +155,9 @@ def _serve_workers(settings: Settings, *, host: str, port: int, application: str
         workers=settings.workers,
         factory=True,
         http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADERS_MS),
+        backlog=BACKLOG,
+        backpressure=CONNECTIONS,
         websockets=False,
         respawn_failed_workers=True,
         workers_kill_timeout=WORKER_STOP_S,
@@ -153,6 +165,14 @@ def _serve_workers(settings: Settings, *, host: str, port: int, application: str
         log_dictconfig={"version": 1, "disable_existing_loggers": False},  # our handler writes them as JSON lines
     )
     server.serve(target_loader=partial(open_worker, application, os.getpid()), wrap_loader=False)
+
+
+def allow_files(wanted: int) -> None:
+    """Raise the limit of open files, which the workers inherit, as far as this process may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _socket_path(home: Path, stack: ExitStack) -> str:

@@ -24,6 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_cert_header: str = ""  # e.g. x-client-cert: URL-escaped PEM, overwritten by the proxy
     trusted_proxies: str = ""  # comma-separated CIDRs; only these may set the header above
     metrics_socket: str = ""  # Unix socket of the metrics hub; empty: this process renders its own
+    metrics_port: int = 0  # where /metrics listens by itself, and nowhere else; 0: beside everything else
+    metrics_host: str = "127.0.0.1"  # the address of that port
     chores: str = "inline"  # "inline": this process does the back office's chores; "elsewhere": another one does
     pool_size: int = 8  # connections a worker; two workers fit a default PostgreSQL many times over
     log_level: str = "info"

@@ -65,6 +65,7 @@ TABLE = (
                buckets=OVERHEAD_S),
     _counter("parasol_requests_total", "partner operation code outcome", "Requests answered"),
     _counter("parasol_refusals_total", "reason", "Requests refused, by the broken rule"),
+    _counter("parasol_logins_total", "who outcome", "Log-ins of customers and operators: ok, failed, throttled"),
     _counter("parasol_redemptions_total", "state partner", "Discounts held, confirmed, released, reversed"),
     _counter("parasol_discounts_lapsed_total", "partner",
              "Paid charges whose discount could not be granted any more; each waits for people"),

@@ -19,7 +19,9 @@ from gateway.lifeline import end_with_parent
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
 from gateway.metrics.exposition import render
+from gateway.metrics.listener import MetricsListener
 from gateway.metrics.wire import ASK, Hello, framed, read_frame
+from gateway.settings import read_settings
 
 ANSWER_S = 1.0  # a worker that takes longer is shown with the numbers it sent last
 log = structlog.get_logger(__name__)
@@ -111,18 +113,22 @@ class Hub:
             source.arrived.set()
 
 
-async def run(path: str) -> None:
-    """Serve until SIGTERM."""
+async def run(path: str, *, host: str = "", port: int = 0) -> None:
+    """Serve until SIGTERM: the workers' socket, and the page on a port of its own where one is given."""
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     hub = Hub()
-    server = await hub.serve(path)
+    servers = [await hub.serve(path)]
+    if port:
+        servers.append(await MetricsListener(hub.page).serve(host, port))
     await ended.wait()
-    server.close()
+    for server in servers:
+        server.close()
     await hub.close()
     os.unlink(path)
 
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[2]))
-    asyncio.run(run(sys.argv[1]))
+    own = read_settings()
+    asyncio.run(run(sys.argv[1], host=own.metrics_host, port=own.metrics_port))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import jinja2
+
 from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
 from gateway.consents.consent import ConsentNotInForce
@@ -19,6 +21,8 @@ from gateway.oauth.consent_view import masked
 from gateway.oauth.core import TokenCore
 from gateway.oauth.grants import CORE_GRANTS, GRANTS
 from gateway.oauth.journey import Journey
+from gateway.oauth.login import Logins
+from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.metadata import metadata
 from gateway.oauth.refusals import DetailsRefused
 from gateway.oauth.settling import settle
@@ -28,6 +32,7 @@ from gateway.oauth.vouching import Vouching
 from gateway.pages import template_environment
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.snapshot import SnapshotKeeper
+from gateway.policies.limits import Limiter
 from gateway.settings import Settings
 
 NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))  # RFC 6749 §5.1
@@ -45,6 +50,7 @@ class OAuthApi:
     journey: Journey
     core: TokenCore
     issuer: str
+    limiter: Limiter
     metadata_document: dict[str, Any]
 
     @classmethod
@@ -57,20 +63,23 @@ class OAuthApi:
         snapshots: SnapshotKeeper,
         corebank: CoreBank,
         counter: Counter | None,
+        limiter: Limiter,
     ) -> "OAuthApi":
-        templates = template_environment(str(files("gateway.oauth") / "templates"))
-        templates.filters["masked"] = masked
+        templates = oauth_templates()
         browser = Browser(issuer=settings.issuer, secret=keyring.secret("oauth forms"))
+        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter)
+        logins = Logins(database, corebank, guard)
         return cls(
             database=database,
             keyring=keyring,
             snapshots=snapshots,
             journey=Journey(
                 database, corebank, Vouching(corebank, IdentityKeys(database, keyring)), snapshots, browser, templates,
-                settings.issuer, counter,
+                settings.issuer, logins, counter,
             ),
             core=TokenCore(keyring, issuer=settings.issuer, grants=CORE_GRANTS),
             issuer=settings.issuer,
+            limiter=limiter,
             metadata_document=metadata(settings.issuer, certificates=bool(settings.client_cert_header)),
         )  # fmt: skip
 
@@ -120,7 +129,7 @@ class OAuthApi:
 
     # --- how -----------------------------------------------------------------------------------------------------
     def _asking(self, call: OpenCall, steps: tuple[Callable[[Asking], None], ...]) -> Asking:
-        asking = Asking(call, self.issuer, self.snapshots.current)
+        asking = Asking(call, self.issuer, self.snapshots.current, self.limiter)
         walk(steps, asking)
         return asking
 
@@ -158,3 +167,10 @@ class OAuthApi:
         issued = self.core.decide(asking, rows)
         await grant.keep(conn, asking, rows=rows, issued=issued)
         return Answer(200, issued.answer, NO_STORE)
+
+
+def oauth_templates() -> jinja2.Environment:
+    """The pages of this package."""
+    templates = template_environment(str(files("gateway.oauth") / "templates"))
+    templates.filters["masked"] = masked
+    return templates

@@ -104,6 +104,8 @@ def normal_target(url: str) -> str:
         port = parts.port
     except ValueError:
         raise ProofInvalid("The DPoP proof's htu is not an address") from None
+    if "@" in parts.netloc:  # who reads the part before it as the host sends the proof elsewhere
+        raise ProofInvalid("The DPoP proof's htu has a user in it")
     default = {"https": 443, "http": 80}.get(parts.scheme.lower())
     host = (parts.hostname or "").lower()
     return f"{parts.scheme.lower()}://{host}{'' if port in (None, default) else f':{port}'}{parts.path or '/'}"

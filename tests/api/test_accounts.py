@@ -218,7 +218,9 @@ async def test_without_its_permission_nothing_is_read(shared_world: World) -> No
 async def test_the_apps_own_token_reads_no_account(shared_world: World) -> None:
     account = await own_account(shared_world)
     for rest in ("", f"/{account['account_id']}", f"/{account['account_id']}/balances"):
-        refused(await read(shared_world, f"{BASE}/accounts{rest}"), status=403, code="D006")
+        answer = await read(shared_world, f"{BASE}/accounts{rest}")
+        assert (answer.status_code, answer.content) == (401, b"")
+        assert answer.headers["www-authenticate"].startswith("DPoP ")
 
 
 # --- transactions ------------------------------------------------------------------------------------------------

@@ -1,9 +1,13 @@
 """Alive, ready, counted: what balancers and dashboards ask."""
 
+from pathlib import Path
+
 import asyncpg
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import World
+from gateway.app import open_house
+from tests.conftest import ISSUER, World, settings_for
 
 
 async def test_a_working_gateway_is_alive_and_ready(world: World) -> None:
@@ -53,3 +57,12 @@ async def test_requests_and_refusals_are_on_the_metrics_page(world: World) -> No
         "parasol_requests_total", ("code", "404"), ("operation", "unmatched"), ("outcome", "unmatched"), ("partner", "")
     ] >= 1  # fmt: skip
     assert ("parasol_config_generation",) in counted
+
+
+async def test_metrics_with_a_port_of_their_own_are_not_beside_the_rest(home: Path, database_url: str) -> None:
+    settings = settings_for(home, database_url, metrics_port=9464)
+    async with open_house(settings) as house:
+        transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+            assert (await http.get("/metrics")).status_code == 404
+            assert (await http.get("/healthz")).status_code == 200

@@ -37,6 +37,15 @@ async def test_a_stolen_code_is_of_no_use_to_another_client(server: Server) -> N
     assert (await server.redeem(code)).status_code == 200
 
 
+async def test_a_used_code_in_the_hands_of_another_client_revokes_nothing(server: Server) -> None:
+    """Or whoever finds a code in a log ends the customer's grant."""
+    code = await server.code(await server.consent())
+    given = (await server.redeem(code)).json()
+    refused(await server.redeem(code, client_id="shopco-app"), "invalid_grant")
+    form = {"grant_type": "refresh_token", "refresh_token": given["refresh_token"]}
+    assert (await server.post("/oauth/token", form)).status_code == 200
+
+
 @pytest.mark.parametrize("verifier", [None, "w" * 43, "short", "v" * 129, "é" * 43])
 async def test_a_wrong_verifier_is_refused(server: Server, verifier: str | None) -> None:
     refused(await server.redeem(await server.code(await server.consent()), verifier=verifier), "invalid_grant")
