@@ -15,7 +15,7 @@ from rich.console import Console
 
 from gateway import __version__
 from gateway.clock import now_ms
-from gateway.settings import SettingsInvalid, read_settings
+from gateway.settings import Settings, SettingsInvalid, read_settings
 
 if TYPE_CHECKING:
     from gateway.database import Database
@@ -171,12 +171,13 @@ def serve(
 def migrate(home: Home = HOME) -> None:
     """Bring the database up to this version's schema. Safe to run again.
 
-    The database is that of PARASOL_DATABASE_URL, or else the embedded one of HOME.
+    The database is that of PARASOL_DATABASE_URL, or else the embedded one of HOME. It is reached as the user of
+    PARASOL_MIGRATE_URL, where there is one; that user makes the roles `owner` and `gateway` and their rights.
     """
     from gateway.database.migrate import migrate
 
-    with _database_of(home) as url:
-        applied = migrate(url)
+    with _database_of(home) as opened:
+        applied = migrate(opened.owner_url, serving=opened.database_url)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "Nothing to apply: the schema is current.")
 
 
@@ -251,8 +252,8 @@ def version() -> None:
 
 
 @contextmanager
-def _database_of(home: Path) -> Iterator[str]:
-    """The address of the given database, or of the embedded one of that home, which may be serving at the moment."""
+def _database_of(home: Path) -> Iterator[Settings]:
+    """Settings with the address of the given database, or of the embedded one of that home (it may be serving)."""
     from gateway.port import CannotServe
     from gateway.serve import with_database
 
@@ -260,7 +261,7 @@ def _database_of(home: Path) -> Iterator[str]:
     if not settings.database_url and not (home / "postgres").exists():
         raise CannotServe(f"No database: set PARASOL_DATABASE_URL, or name the --home of a sandbox ({home} has none)")
     with with_database(msgspec.structs.replace(settings, sandbox=True, home=str(home.absolute()))) as opened:
-        yield opened.database_url
+        yield opened
 
 
 def _with_database(home: Path, work: Callable[["Database"], Awaitable[T]]) -> T:
@@ -273,8 +274,8 @@ def _with_database(home: Path, work: Callable[["Database"], Awaitable[T]]) -> T:
         finally:
             await database.close()
 
-    with _database_of(home) as url:
-        return asyncio.run(connected(url))
+    with _database_of(home) as opened:
+        return asyncio.run(connected(opened.database_url))
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from gateway.settings import Settings
 
 async def provision(settings: Settings) -> None:
     """Migrate, make keys, apply partners/ and policies/, write the sandbox's credentials, seed its bank."""
-    migrate(settings.database_url)
+    migrate(settings.owner_url, serving=settings.database_url)
     database = await Database.connect(settings.database_url, pool_size=2)
     try:
         keyring = Keyring(read_kek(settings.home_path, make=settings.sandbox))

@@ -32,6 +32,7 @@ from gateway import log
 from gateway.companion import Companion
 from gateway.database.embedded import start_embedded
 from gateway.database.migrate import check_home
+from gateway.database.roles import GATEWAY, logged_in_as
 from gateway.lifeline import end_with_parent
 from gateway.port import CannotServe, check_port
 from gateway.provision import provision
@@ -77,7 +78,8 @@ def serve(
         if settings.sandbox:
             asyncio.run(provision(settings))
         else:
-            check_home(settings.database_url)
+            check_home(settings.owner_url)
+        settings = msgspec.structs.replace(settings, migrate_url="")  # who serves has no use for the owner's address
         settings = stack.enter_context(with_companions(settings))
         os.environ.update(to_environment(settings))
         address = local_address(host, port)
@@ -107,7 +109,8 @@ def with_database(settings: Settings) -> Iterator[Settings]:
         raise DatabaseMissing
     cluster = start_embedded(settings.home_path)
     try:
-        yield msgspec.structs.replace(settings, database_url=cluster.get_uri())
+        url = cluster.get_uri()
+        yield msgspec.structs.replace(settings, database_url=logged_in_as(url, GATEWAY), migrate_url=url)
     finally:
         cluster.cleanup()
 

@@ -16,6 +16,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every knob, with its default. `PARASOL_DATABASE_URL` sets `database_url`, and so on."""
 
     database_url: str = ""
+    migrate_url: str = ""  # for `migrate`: a user that may make roles and tables; without one, that of database_url
     home: str = ".parasol"
     issuer: str = "http://127.0.0.1:8080"  # the public base address; every URL we write or check starts with it
     sandbox: bool = False
@@ -29,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     chores: str = "inline"  # "inline": this process does the back office's chores; "elsewhere": another one does
     pool_size: int = 8  # connections a worker; two workers fit a default PostgreSQL many times over
     log_level: str = "info"
+
+    @property
+    def owner_url(self) -> str:
+        return self.migrate_url or self.database_url
 
     @property
     def home_path(self) -> Path:

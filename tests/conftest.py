@@ -19,7 +19,7 @@ import pytest
 
 from gateway.app import House, open_house
 from gateway.clock import now_ms
-from gateway.database import Database
+from gateway.database import Connection, Database
 from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient, Token
 from gateway.partners.store import know_customers
@@ -207,6 +207,18 @@ async def database_of_its_own(server_url: str, template: str) -> AsyncIterator[s
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@asynccontextmanager
+async def past_all_rules(url: str) -> AsyncIterator[Connection]:
+    """A connection for what nobody may do, rights and triggers or not: what a thief of the machine could."""
+    place, _, query = url.partition("?")
+    kept = [field for field in query.split("&") if field and not field.startswith("role=")]
+    database = await Database.connect(f"{place}?{'&'.join([*kept, 'role=none'])}", pool_size=1)
+    async with database.connection() as conn:
+        await conn.execute("SET session_replication_role = replica")
+        yield conn
+    await database.close()
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ import asyncpg
 import yoyo
 
 from gateway.database.pool import Connection
+from gateway.database.roles import GATEWAY, GRANTS, OWNER, OWNERSHIP, ROLES, membership
 
 _FOLDER = Path(__file__).parent / "migrations"
 FIRST, VERSION_2 = "0001.core", "0010."  # the latter begins version 2 of events and statements
@@ -15,8 +16,12 @@ STARTS = "0018."  # closings tell when versions start from here on
 _NAMES = frozenset(path.stem for path in _FOLDER.glob("*.sql"))
 
 
-def migrate(url: str) -> list[str]:
-    """Bring the database up to this program's version; returns the names of what was applied just now."""
+def migrate(url: str, *, serving: str = "") -> list[str]:
+    """Bring the database up to this program's version; returns the names of what was applied just now.
+
+    `url` is of the user that may make roles and tables. `serving`, where it is another one, is the gateway's address:
+    its user gets the rights of the gateway.
+    """
     backend = yoyo.get_backend(_yoyo_url(url))
     try:
         migrations = yoyo.read_migrations(str(_FOLDER))
@@ -24,9 +29,19 @@ def migrate(url: str) -> list[str]:
             _refuse_old_home(backend, migrations)
             pending = backend.to_apply(migrations)
             backend.apply_migrations(pending)
+            _settle_rights(backend, user=urlsplit(serving).username or "")
         return [migration.id for migration in pending]
     finally:
         backend.connection.close()
+
+
+def _settle_rights(backend: Any, *, user: str) -> None:
+    """All or nothing, each time: a migration may have made tables, and rights that somebody gave are taken back."""
+    with backend.transaction():
+        for statement in (ROLES, OWNERSHIP, GRANTS):
+            backend.cursor().execute(statement)
+        if user and user not in (OWNER, GATEWAY):
+            backend.cursor().execute(membership(user))
 
 
 class OldHome(Exception):

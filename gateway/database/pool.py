@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import msgspec
 
+from gateway.database.roles import as_gateway
+
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
@@ -31,7 +33,8 @@ async def prepare_connection(conn: "asyncpg.Connection[asyncpg.Record]") -> None
 
 
 class Database:
-    """A pool of this worker's connections."""
+    """A pool of this worker's connections, with the rights of the role `gateway` whoever logs in; so has all that
+    is opened at its `url`."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str) -> None:
         self._pool = pool
@@ -39,6 +42,7 @@ class Database:
 
     @classmethod
     async def connect(cls, url: str, *, pool_size: int) -> "Database":
+        url = as_gateway(url)
         pool = await asyncpg.create_pool(
             url,
             min_size=1,

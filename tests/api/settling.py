@@ -7,7 +7,7 @@ import httpx
 
 from gateway.clock import local_day, now_ms
 from gateway.events.outbox import BANK_ZONE, Event, append
-from tests.conftest import World
+from tests.conftest import World, past_all_rules
 
 ORDER = {"OfferId": "first-park", "OrderAmount": {"Amount": "30.00", "Currency": "CNY"}, "SiteId": "lot-1"}
 
@@ -105,9 +105,8 @@ async def download(world: World, statement_id: str, partner: str = "parkco") -> 
 
 
 async def change_as_superuser(world: World, table: str, statement: str, *values: Any) -> None:
-    """Past the triggers that refuse it to everybody else."""
-    async with world.house.database.transaction() as conn:
-        await conn.execute("SET LOCAL session_replication_role = replica")
+    """Past the rights and triggers that refuse it to everybody else."""
+    async with past_all_rules(world.url) as conn:
         await conn.execute(statement.format(table=table), *values)
 
 

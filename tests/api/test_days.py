@@ -47,7 +47,7 @@ async def test_a_day_has_one_spelling(shared_world: World, spelling: str) -> Non
 
 
 async def test_a_day_in_other_digits_is_no_path_and_no_day(shared_world: World) -> None:
-    assert await refused(shared_world, "２０２０-01-02") == (404, "unknown_path")  # noqa: RUF001: those digits are the point
+    assert await refused(shared_world, "２０２０-01-02") == (404, "unknown_path")
     asked = await ask_to_calculate(shared_world, "２０２０-01-02")
     assert (asked.status_code, asked.json()["code"]) == (400, "body_malformed")
 
