@@ -3,10 +3,22 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
+
+# Why a person decides so: it stands in the audit trail. Not blank: that would be no reason.
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=300, pattern=r"\S")]
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """What a person says who decides something that needs no other word."""
+
+    reason: Reason
+
 
 JSON_BODY_LIMIT = 64 * 1024  # bytes; the largest body of the contract, a VRP with full remittance data, is below 8 KiB
 

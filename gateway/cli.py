@@ -1,29 +1,23 @@
 """`parasol …`: the commands. Each reads its arguments, calls one function and turns a failure into a sentence."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
 from gateway import __version__
+from gateway.audit_commands import audit_commands
 from gateway.clock import now_ms
-from gateway.settings import Settings, SettingsInvalid, read_settings
+from gateway.command import ACTOR, HOME, Home, Why, database_of, sentence, with_database
+from gateway.settings import read_settings
 
 if TYPE_CHECKING:
     from gateway.database import Database
 
-P = ParamSpec("P")
-T = TypeVar("T")
-FAILED = 2  # exit status: it could not be done; 1 is a check that said no
-ACTOR = "command line"  # in the audit log
 
 app = typer.Typer(
     help="Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold].",
@@ -37,48 +31,12 @@ TRY, OPERATE, CHECK = "Try it", "Operate it", "Check it"
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-Home = Annotated[Path, typer.Option(envvar="PARASOL_HOME", help="Folder of the database, keys, logs and credentials.")]
+
+
 Workers = Annotated[
     int, typer.Option(min=1, max=64, envvar="PARASOL_WORKERS", help="Processes that answer; try one a core.")
 ]
 Folder = Annotated[Path, typer.Argument(help="Holds partners/ and policies/.")]
-HOME = Path(".parasol")
-
-
-def sentence(command: Callable[P, None]) -> Callable[P, None]:
-    """Failures that a person can do something about are printed as such; a bug keeps its trace."""
-
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except _explained() as error:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"parasol: {error}", markup=False)
-            raise typer.Exit(FAILED) from None
-        except _database_errors() as error:
-            typer.echo(f"parasol: The database cannot be used ({type(error).__name__}). Is it running, and is "
-                       "PARASOL_DATABASE_URL right? Then run `parasol migrate`.", err=True)  # fmt: skip
-            raise typer.Exit(FAILED) from None
-
-    return run
-
-
-def _explained() -> tuple[type[Exception], ...]:
-    """Loaded when something failed: `parasol --help` should not have to wait for them."""
-    from gateway.database.embedded import EmbeddedMissing
-    from gateway.database.migrate import OldHome
-    from gateway.document import DocumentInvalid
-    from gateway.keyring import KeyEncryptionKeyMissing, SealBroken
-    from gateway.port import CannotServe
-
-    return SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
-
-
-def _database_errors() -> tuple[type[Exception], ...]:
-    import asyncpg
-    import psycopg
-
-    return asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, ConnectionError
 
 
 @app.command(rich_help_panel=TRY)
@@ -176,7 +134,7 @@ def migrate(home: Home = HOME) -> None:
     """
     from gateway.database.migrate import migrate
 
-    with _database_of(home) as opened:
+    with database_of(home) as opened:
         applied = migrate(opened.owner_url, serving=opened.database_url)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "Nothing to apply: the schema is current.")
 
@@ -192,7 +150,7 @@ def diff(folder: Folder = Path(), home: Home = HOME) -> None:
     from gateway.partners.plan_table import render
     from gateway.routes import POLICY_OPERATIONS
 
-    found = _with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
+    found = with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
     Console().print(render(found))
     raise typer.Exit(1 if found.steps else 0)
 
@@ -205,7 +163,7 @@ def apply(folder: Folder = Path(), home: Home = HOME) -> None:
     from gateway.partners.plan_table import render
     from gateway.routes import POLICY_OPERATIONS
 
-    done = _with_database(
+    done = with_database(
         home, lambda database: apply(database, folder, POLICY_OPERATIONS, actor=ACTOR, now_ms=now_ms())
     )
     Console().print(render(done))
@@ -213,12 +171,12 @@ def apply(folder: Folder = Path(), home: Home = HOME) -> None:
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def rotate_statement_key(home: Home = HOME) -> None:
+def rotate_statement_key(reason: Why, home: Home = HOME) -> None:
     """Sign days and statements with the next key; the one of before stays published, and its statements stay true."""
     from gateway.provision import rotate_statement_key
 
     settings = msgspec.structs.replace(read_settings(), home=str(home.absolute()))
-    kid = _with_database(home, lambda database: rotate_statement_key(database, settings, actor=ACTOR))
+    kid = with_database(home, lambda database: rotate_statement_key(database, settings, actor=ACTOR, reason=reason))
     typer.echo(f"Key {kid} signs statements from now on; see /.well-known/statement-keys.")
 
 
@@ -226,7 +184,7 @@ def rotate_statement_key(home: Home = HOME) -> None:
 @sentence
 def revoke_key(
     kid: Annotated[str, typer.Argument(help="The kid of one of the bank's own keys, as /oauth/jwks shows it.")],
-    reason: Annotated[str, typer.Option(help="Why; it stands in the audit trail.")],
+    reason: Why,
     home: Home = HOME,
 ) -> None:
     """Revoke a signing key of the bank that got out: what it signed is refused within a second, the next key signs."""
@@ -240,42 +198,18 @@ def revoke_key(
             await keyring.ensure(conn)
             return done
 
-    if not _with_database(home, work):
+    if not with_database(home, work):
         raise typer.BadParameter(f"{kid} is no key of the bank, or is revoked already")
     typer.echo(f"Revoked {kid}. Partners fetch new tokens; their keys are as they were.")
+
+
+app.add_typer(audit_commands, name="audit", rich_help_panel=CHECK)
 
 
 @app.command(rich_help_panel=CHECK)
 def version() -> None:
     """Say which Parasol this is."""
     typer.echo(__version__)
-
-
-@contextmanager
-def _database_of(home: Path) -> Iterator[Settings]:
-    """Settings with the address of the given database, or of the embedded one of that home (it may be serving)."""
-    from gateway.port import CannotServe
-    from gateway.serve import with_database
-
-    settings = read_settings()
-    if not settings.database_url and not (home / "postgres").exists():
-        raise CannotServe(f"No database: set PARASOL_DATABASE_URL, or name the --home of a sandbox ({home} has none)")
-    with with_database(msgspec.structs.replace(settings, sandbox=True, home=str(home.absolute()))) as opened:
-        yield opened
-
-
-def _with_database(home: Path, work: Callable[["Database"], Awaitable[T]]) -> T:
-    from gateway.database import Database
-
-    async def connected(url: str) -> T:
-        database = await Database.connect(url, pool_size=1)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    with _database_of(home) as opened:
-        return asyncio.run(connected(opened.database_url))
 
 
 def main() -> None:

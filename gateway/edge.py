@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from gateway import metrics
+from gateway import audit, metrics
 from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
@@ -125,6 +125,7 @@ class Edge:
         arrival = read_arrival(scope)
         if self._proxies is not None:
             self._proxies.look_behind(arrival)
+        audit.came_from.set(arrival.source)
         protocol, operation_id, outcome = _protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:

@@ -32,15 +32,15 @@ async def provision(settings: Settings) -> None:
         await database.close()
 
 
-async def rotate_statement_key(database: Database, settings: Settings, *, actor: str) -> str:
+async def rotate_statement_key(database: Database, settings: Settings, *, actor: str, reason: str) -> str:
     """The next key signs days and statements from now on, and another one is published to be next; its kid."""
     keyring = Keyring(read_kek(settings.home_path, make=False))
     async with database.transaction() as conn:
         kid = await keyring.rotate(conn, STATEMENT)
         await keyring.prepare(conn, STATEMENT)
         await audit.record(
-            conn, actor=actor, action="statement_key.rotated", subject=kid, detail={}, now_ms=now_ms()
-        )  # fmt: skip
+            conn, actor=actor, action="statement_key.rotated", subject=kid, detail={"reason": reason}, now_ms=now_ms()
+        )
     return kid
 
 

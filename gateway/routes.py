@@ -8,7 +8,7 @@ from typing import Any
 from gateway.accounts.api import AccountsApi
 from gateway.accounts.sandbox_api import SandboxBankApi
 from gateway.accounts.shapes import AccountConsentRequest
-from gateway.call import Answer, Operation, Protocol, TokenKind
+from gateway.call import Answer, Decision, Operation, Protocol, TokenKind
 from gateway.console.api import ChangePartnerState, OpsApi
 from gateway.console.pages import ConsolePages
 from gateway.discounts.api import DiscountsApi
@@ -62,8 +62,7 @@ OAUTH_SERVER = in_room(OAuthApi,
     row("PushAuthorizationRequest", "POST /oauth/par", OAuthApi.push, OAUTH, NOBODY, throttle="client"),
     row("Authorize",           "GET /oauth/authorize", OAuthApi.authorize, PAGE, NOBODY, answers="text/html",
         throttle="page"),
-    row("Login",               "POST /oauth/login", OAuthApi.login, PAGE, NOBODY, answers="text/html",
-        throttle="page"),
+    row("Login",               "POST /oauth/login", OAuthApi.login, PAGE, NOBODY, answers="text/html", throttle="page"),
     row("DecideConsent",       "POST /oauth/consent", OAuthApi.decide_consent, PAGE, NOBODY, answers="text/html",
         throttle="page"),
     row("Token",               "POST /oauth/token", OAuthApi.token, OAUTH, NOBODY, throttle="client"),
@@ -229,12 +228,13 @@ OPERATIONS_OF_THE_BANK = (
             OPERATOR, body=ApproveStatement),
         row("RefuseStatement", f"POST {ADMIN}/statements/{{StatementId}}/refusal", SettlementOps.refuse, OPS,
             OPERATOR, body=RefuseStatement),
-        row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR),
+        row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR,
+            body=Decision),
     ),
     *in_room(JobsApi,
         row("ListJobs", f"GET {ADMIN}/jobs", JobsApi.list_jobs, OPS, OPERATOR, query=("State", "Kind", "PartnerId")),
         row("GetJob", f"GET {ADMIN}/jobs/{{JobId}}", JobsApi.get_job, OPS, OPERATOR),
-        row("RetryJob", f"POST {ADMIN}/jobs/{{JobId}}/retry", JobsApi.retry, OPS, OPERATOR),
+        row("RetryJob", f"POST {ADMIN}/jobs/{{JobId}}/retry", JobsApi.retry, OPS, OPERATOR, body=Decision),
         row("WithdrawJob", f"POST {ADMIN}/jobs/{{JobId}}/withdrawal", JobsApi.withdraw, OPS, OPERATOR,
             body=WithdrawJob),
     ),

@@ -8,7 +8,7 @@ import msgspec
 
 from gateway import audit
 from gateway.admission.refusals import QueryMalformed
-from gateway.call import Answer, OpsCall
+from gateway.call import Answer, OpsCall, Reason
 from gateway.clock import rfc3339
 from gateway.database import Connection, Database
 from gateway.ledger.store import trial_balance
@@ -22,7 +22,7 @@ AUDIT_PAGE = 100  # rows a page
 class ChangePartnerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """Why: it stands in the audit trail."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +100,6 @@ def partner_members(partner: Partner) -> dict[str, Any]:
 def _audit_members(row: Any) -> dict[str, Any]:
     return {
         "Seq": row["seq"], "DateTime": rfc3339(row["at_ms"]), "Actor": row["actor"], "Action": row["action"],
+        "Source": row["detail"].get("from", ""), "Reason": row["detail"].get("reason", ""),
         "Subject": row["subject"], "Detail": row["detail"], "Hash": row["hash"].hex(),
     }  # fmt: skip

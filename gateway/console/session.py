@@ -97,5 +97,4 @@ class ConsoleSessions:
 
 
 async def _tell(conn: Connection, action: str, who: str, *, call: OpenCall) -> None:
-    await audit.record(conn, actor=who, action=action, subject="console", detail={"from": call.source},
-                       now_ms=call.now_ms)  # fmt: skip
+    await audit.record(conn, actor=who, action=action, subject="console", detail={}, now_ms=call.now_ms)

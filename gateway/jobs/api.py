@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from gateway import audit
-from gateway.call import Answer, OpsCall
+from gateway.call import Answer, OpsCall, Reason
 from gateway.clock import rfc3339
 from gateway.database import Connection, Database
 from gateway.jobs import store
@@ -28,7 +28,7 @@ class JobFilterInvalid(Refusal):
 class WithdrawJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """Why: it stands in the audit trail and in the job."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class JobsApi:
             if job.state == "FAILED":
                 await self.kinds[job.kind].work.take_up(conn, job)
             await store.try_again(conn, job.job_id, now_ms=call.now_ms)
-            await _record(conn, call, action="job.retried", job=job, detail={})
+            await _record(conn, call, action="job.retried", job=job, detail={"reason": call.body.reason})
             return Answer(200, {"Data": job_members(await _job(conn, call, lock=False))})
 
     async def withdraw(self, call: OpsCall) -> Answer:
@@ -105,7 +105,7 @@ async def _job(conn: Connection, call: OpsCall, *, lock: bool) -> Job:
 
 
 async def _record(conn: Connection, call: OpsCall, *, action: str, job: Job, detail: dict[str, Any]) -> None:
-    about = {"kind": job.kind, "subject": job.subject, "from": call.source}
+    about = {"kind": job.kind, "subject": job.subject}
     await audit.record(
         conn, actor=call.operator.operator_id, action=action, subject=job.job_id, detail={**about, **detail},
         now_ms=call.now_ms,

@@ -14,6 +14,7 @@ from gateway.database import Connection, Database
 from gateway.events.outbox import BANK_ZONE, close_to_writers
 from gateway.jobs.model import Job, JobFailed, JobKind, Wish
 from gateway.keyring import Keyring
+from gateway.settlement.audit_anchor import SEALED
 from gateway.settlement.facts import FactsWriter
 from gateway.settlement.life import check_in_order
 from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer
@@ -67,7 +68,7 @@ class DayClosing:
         async with self.database.connection() as conn:
             if await days.sealed_day(conn, day) is not None:
                 return
-            last = await days.last_head(conn)
+            last, trail = await days.last_head(conn), await audit.head(conn)
             bank = (
                 await days.sealing_bank(conn) or self.bank
             )  # a statement's heads have one name, whatever we are called
@@ -79,7 +80,8 @@ class DayClosing:
             await self.files.read(day, sealer.add, draft.add)
             written = await asyncio.to_thread(draft.finish)
         sealed = await asyncio.to_thread(
-            sealer.seal, day, bank=bank, previous_head_hash=last[1] if last else FIRST, audit_head=None,
+            sealer.seal, day, bank=bank, previous_head_hash=last[1] if last else FIRST,
+            audit_head=trail[1] if trail else None,
             sign=lambda head: self.keyring.sign("statement", head, header={"typ": HEAD_TYPE}),
         )  # fmt: skip
         async with self.database.transaction() as conn:
@@ -87,7 +89,7 @@ class DayClosing:
                 raise JobFailed("another day was sealed meanwhile")
             await days.save_sealed_day(conn, sealed, now_ms=now_ms, operator_id=operator_id)
             await audit.record(
-                conn, actor=operator_id, action="day.sealed", subject=day.isoformat(),
+                conn, actor=operator_id, action=SEALED, subject=day.isoformat(),
                 detail={"events": sealed.event_count, "root_hash": sealed.root_hash.hex()}, now_ms=now_ms,
             )  # fmt: skip
         if written is not None:

@@ -55,7 +55,7 @@ class DaysApi:
         if fresh:
             await audit.record(
                 conn, actor=call.operator.operator_id, action="day.closure_requested", subject=day.isoformat(),
-                detail={"job": job.job_id, "from": call.source}, now_ms=call.now_ms,
+                detail={"job": job.job_id}, now_ms=call.now_ms,
             )  # fmt: skip
 
     async def get_day(self, call: OpsCall) -> Answer:

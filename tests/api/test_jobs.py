@@ -70,7 +70,7 @@ async def test_a_filter_that_nothing_can_match_is_refused(shared_world: World, f
 async def test_jobs_are_for_operators_and_an_unknown_one_is_not_found(shared_world: World) -> None:
     assert (await shared_world.http.get("/admin/v1/jobs")).status_code == 401
     for method, tail in (("GET", ""), ("POST", "/retry"), ("POST", "/withdrawal")):
-        body = {"json": {"Reason": "x"}} if tail == "/withdrawal" else {}
+        body = {"json": {"Reason": "x"}} if tail else {}
         answer = await shared_world.ops("ops-maker", method, f"/admin/v1/jobs/job_none{tail}", **body)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_resource")
 

@@ -100,6 +100,13 @@ async def sealing_bank(conn: Connection) -> str | None:
     return name
 
 
+async def signed_heads(conn: Connection) -> list[tuple[date, str]]:
+    """Every day's signed head, in order."""
+    return [
+        (row["day"], row["head_jws"]) for row in await conn.fetch("SELECT day, head_jws FROM sealed_day ORDER BY day")
+    ]
+
+
 async def first_sealed_day_of(conn: Connection, partner_id: str) -> date | None:
     """The first sealed day with an event of this partner."""
     day: date | None = await conn.fetchval("SELECT min(day) FROM sealed_partner WHERE partner_id = $1", partner_id)
