@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from gateway.collector import pass_over_what_is_here
 from gateway.lifeline import end_with_parent
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
@@ -117,6 +118,7 @@ async def run(path: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     hub = Hub()
     server = await hub.serve(path)
+    pass_over_what_is_here()
     await ended.wait()
     server.close()
     await hub.close()
