@@ -18,6 +18,7 @@ from gateway.ledger.book import Entry
 
 _HOLD = "SELECT place, broken, known_id, known_hash FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+DUE_LOOKS = 10_000  # times of holds that one look drops or finds: more than a second brings
 _COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency, order_minor,
     held_minor, discount_minor, reversed_minor, subject_token, site_id, mcc, order_reference, hold_key, bound_to,
     occurred_at_ms, held_at_ms, expires_ms, changed_at_ms, counter_names, counter_takes, funding"""
@@ -184,7 +185,7 @@ async def idle_hold(conn: Connection, partner_id: str, order_reference: str) -> 
     """The order's hold, where no charge has taken it up."""
     found: str | None = await conn.fetchval(
         """SELECT redemption_id FROM redemption
-           WHERE order_reference = $1 AND partner_id = $2 AND state = 'HELD' AND bound_to IS NULL""",
+           WHERE order_reference = $1 AND partner_id = $2 AND takes_order AND state = 'HELD' AND bound_to IS NULL""",
         order_reference, partner_id,
     )  # fmt: skip
     return found
@@ -193,9 +194,7 @@ async def idle_hold(conn: Connection, partner_id: str, order_reference: str) -> 
 async def expired_holds(conn: Connection, *, now_ms: int, limit: int) -> list[tuple[str, str]]:
     """(redemption, partner) of the holds whose time is over, oldest first; those bound to a charge wait for it."""
     rows = await conn.fetch(
-        """SELECT redemption_id, partner_id FROM redemption
-           WHERE state = 'HELD' AND bound_to IS NULL AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2""",
-        now_ms, limit,
+        "SELECT redemption_id, partner_id FROM expired_holds($1, $2, $3)", now_ms, DUE_LOOKS, limit
     )  # fmt: skip
     return [(row["redemption_id"], row["partner_id"]) for row in rows]
 

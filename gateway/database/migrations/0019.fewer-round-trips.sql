@@ -13,6 +13,43 @@ UPDATE redemption r SET counter_names = ARRAY(
     FROM (SELECT string_to_array(c.name, '|') AS part, c.place FROM unnest(r.counter_names) WITH ORDINALITY AS c (name, place)) n
     ORDER BY n.place);
 
+-- A step must change no column that an index reads, so that its new version stays on the row's page and no index hears of
+-- it (a heap-only update). So the index of orders asks for a column that a confirmation leaves as it is, and the times of
+-- holds stand in rows of their own, which go when their time has come, whatever became of the hold. Each page is filled
+-- less than half with holds, as one batch may confirm them all, and the old versions go with the next.
+ALTER TABLE redemption SET (fillfactor = 45);
+ALTER TABLE redemption ADD COLUMN takes_order boolean NOT NULL
+    GENERATED ALWAYS AS (state IN ('HELD', 'CONFIRMED', 'PART_REVERSED', 'REVERSED')) STORED;
+DROP INDEX redemption_one_an_order;
+CREATE UNIQUE INDEX redemption_one_an_order ON redemption (order_reference, partner_id) WHERE takes_order;
+DROP INDEX redemption_expiring;
+CREATE TABLE hold_due (
+    expires_ms    bigint NOT NULL,
+    redemption_id text   COLLATE "C" NOT NULL,
+    PRIMARY KEY (expires_ms, redemption_id)
+);
+INSERT INTO hold_due (expires_ms, redemption_id)
+    SELECT expires_ms, redemption_id FROM redemption WHERE state = 'HELD' AND bound_to IS NULL;
+
+-- The holds whose time is over, oldest first; those bound to a charge wait for it. Looks at `looks` times at most, and
+-- drops those whose redemption is no open hold any more, as none ever becomes one again.
+CREATE FUNCTION expired_holds(now_ms bigint, looks bigint, most bigint) RETURNS TABLE (redemption_id text, partner_id text)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan
+    SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+        WITH due AS MATERIALIZED (
+            SELECT d.expires_ms, d.redemption_id FROM hold_due d
+            WHERE d.expires_ms <= now_ms ORDER BY d.expires_ms LIMIT looks),
+        asked AS MATERIALIZED (
+            SELECT due.expires_ms, due.redemption_id, r.partner_id, r.state = 'HELD' AND r.bound_to IS NULL AS open
+            FROM due JOIN redemption r ON r.redemption_id = due.redemption_id),
+        over AS (
+            DELETE FROM hold_due d USING asked a
+            WHERE NOT a.open AND d.expires_ms = a.expires_ms AND d.redemption_id = a.redemption_id)
+        SELECT a.redemption_id, a.partner_id FROM asked a WHERE a.open ORDER BY a.expires_ms LIMIT most;
+END $$;
+
 -- Writes events, in order. Every column is read from the leaf, so that what is looked up is what is sealed.
 CREATE FUNCTION record_events(leaves bytea[]) RETURNS void LANGUAGE sql AS $$
     INSERT INTO event (event_id, type, partner, campaign, contract, contract_version, occurred_at_ms, recorded_at_ms,
@@ -116,7 +153,7 @@ BEGIN
              AS k (partner_id, operation, key, order_reference, unknown, place)
         LEFT JOIN idempotency i ON i.partner_id = k.partner_id AND i.operation = k.operation AND i.key = k.key
         LEFT JOIN redemption r ON r.order_reference = k.order_reference AND r.partner_id = k.partner_id
-            AND r.state IN ('HELD', 'CONFIRMED', 'PART_REVERSED', 'REVERSED');
+            AND r.takes_order;
 
     FOR this_row IN 1 .. cardinality(broke) LOOP
         first_need := need;
@@ -154,7 +191,9 @@ BEGIN
             SELECT g.redemption_id, g.partner_id, g.contract_id, g.contract_version, g.discount_id, 'HELD', g.currency,
                    g.order_minor, g.held_minor, g.subject_token, g.site_id, g.mcc, g.order_reference, g.key,
                    g.occurred_at_ms, now_ms, g.expires_ms, now_ms, g.counter_names, g.counter_takes
-            FROM granted g ORDER BY g.order_reference, g.partner_id)
+            FROM granted g ORDER BY g.order_reference, g.partner_id),
+    due AS (
+        INSERT INTO hold_due (expires_ms, redemption_id) SELECT g.expires_ms, g.redemption_id FROM granted g)
     INSERT INTO idempotency (partner_id, operation, key, request_hash, resource_id, created_at_ms)
         SELECT g.partner_id, g.operation, g.key, decode(g.request_hash, 'base64'), g.redemption_id, now_ms
         FROM granted g ORDER BY g.partner_id, g.operation, g.key;
