@@ -34,8 +34,8 @@ FILL = (
     "INSERT INTO counter (name, cap, taken) SELECT 'customer|parkco-2026|first-park|idt_1_' || own, 1, 1 FROM made",
     "INSERT INTO known_customer SELECT 'parkco', 'idt_1_' || own, 1, 'batch', 1 FROM made",
     """INSERT INTO event (event_id, type, partner, occurred_at_ms, recorded_at_ms, business_day, amount_minor, leaf)
-       SELECT 'evt_' || lpad(n::text, 26, '0'), 'redemption.confirmed', 'parkco', 1790000000000, 1790000000000, '2026-09-21', 1199,
-           sha256(own::bytea) FROM made""",
+       SELECT 'evt_' || lpad(n::text, 26, '0'), 'redemption.confirmed', 'parkco', 1790000000000,
+           1790000000000, '2026-09-21', 1199, sha256(own::bytea) FROM made""",
     """INSERT INTO ledger_entry (cause, partner_id, business_day, recorded_at_ms)
        SELECT 'redemption.confirmed:' || id, 'parkco', '2026-09-21', 1 FROM made""",
     """INSERT INTO ledger_posting (entry_seq, line, account, amount_minor)

@@ -23,7 +23,7 @@ TUNING = {
     "log_checkpoints": "off",
 }
 AT_START = {  # … and what only a start takes over
-    "shared_buffers": "256MB",  # the indexes of a million redemptions that are touched in no order; 128MB is the default
+    "shared_buffers": "256MB",  # a million redemptions' indexes are touched in no order; the default is 128MB
 }
 
 
