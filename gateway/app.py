@@ -20,6 +20,7 @@ from gateway.admission.possession import CertificateReader
 from gateway.admission.spent import SpentProofs
 from gateway.admission.tokens import TokenMemory
 from gateway.chores import BackOffice, Chore
+from gateway.collector import pass_over_what_is_here
 from gateway.database import Database
 from gateway.database.changes import ChangeFeed
 from gateway.edge import Edge, Table
@@ -135,6 +136,7 @@ class Application:
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
         async with open_house(self._settings) as house:
             self._edge = house.edge
+            pass_over_what_is_here()
             yield
             self._edge = None
 

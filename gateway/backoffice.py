@@ -9,6 +9,7 @@ import sys
 
 from gateway import log
 from gateway.app import open_house
+from gateway.collector import pass_over_what_is_here
 from gateway.lifeline import end_with_parent
 from gateway.settings import Settings, read_settings
 
@@ -18,6 +19,7 @@ async def run(settings: Settings) -> None:
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with open_house(settings):
+        pass_over_what_is_here()
         await ended.wait()
 
 

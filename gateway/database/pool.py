@@ -18,6 +18,7 @@ else:
 
 STATEMENT_TIMEOUT_MS = 30_000  # a statement that takes longer is a bug or an attack
 LOCK_TIMEOUT_MS = 5_000  # nobody waits longer for a row: answer 503 and let the caller retry
+SESSION_CLOSE_S = 1.0  # then it is cut off, and PostgreSQL lets go of what it held
 _json_text = msgspec.json.Encoder()
 
 
@@ -30,6 +31,13 @@ async def prepare_connection(conn: "asyncpg.Connection[asyncpg.Record]") -> None
         encoder=lambda value: b"\x01" + _json_text.encode(value),  # jsonb's binary form: version 1, then the text
         decoder=lambda raw: msgspec.json.decode(raw[1:]),
     )
+
+
+async def leave_as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What a connection goes back to its pool with: nobody changes a session (tests/tidy/test_sessions.py).
+
+    asyncpg has rolled back a transaction that was left open. What must live with a session has one of its own.
+    """
 
 
 class Database:
@@ -48,6 +56,7 @@ class Database:
             min_size=1,
             max_size=pool_size,
             init=prepare_connection,
+            reset=leave_as_it_is,
             server_settings={
                 "application_name": "parasol",
                 "statement_timeout": str(STATEMENT_TIMEOUT_MS),
@@ -66,6 +75,15 @@ class Database:
         """READ COMMITTED, committed on leaving, rolled back by any exception (a Refusal too)."""
         async with self._pool.acquire() as conn, conn.transaction():
             yield conn
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """A connection of nobody else's, closed at the end: for a lock that lives as long as its session."""
+        conn = await asyncpg.connect(self.url)
+        try:
+            yield conn
+        finally:
+            await conn.close(timeout=SESSION_CLOSE_S)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

@@ -37,7 +37,11 @@ class JobRunner:
     async def run_next(self, kind: JobKind, now_ms: int) -> int:
         """Carry out the oldest job that is due in a lane where nobody works; 0: there is none."""
         async with self.database.connection() as conn:
-            for candidate in await store.due(conn, kind.name, now_ms=now_ms):
+            candidates = await store.due(conn, kind.name, now_ms=now_ms)
+        if not candidates:
+            return 0
+        async with self.database.session() as conn:  # a lane is a lock of the session, which ends with this process
+            for candidate in candidates:
                 if not await store.enter_lane(conn, candidate.lane):
                     continue
                 try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
+from gateway.collector import pass_over_what_is_here
 from gateway.lifeline import end_with_parent
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
@@ -121,6 +122,7 @@ async def run(path: str, *, host: str = "", port: int = 0) -> None:
     servers = [await hub.serve(path)]
     if port:
         servers.append(await MetricsListener(hub.page).serve(host, port))
+    pass_over_what_is_here()
     await ended.wait()
     for server in servers:
         server.close()

@@ -19,13 +19,14 @@ from gateway.oauth.asking import Asking, walk
 from gateway.oauth.browser import Browser
 from gateway.oauth.consent_view import masked
 from gateway.oauth.core import TokenCore
-from gateway.oauth.grants import CORE_GRANTS, GRANTS
+from gateway.oauth.grants import CORE_GRANTS, GRANTS, WITHOUT_ROWS
 from gateway.oauth.journey import Journey
 from gateway.oauth.login import Logins
 from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.metadata import metadata
 from gateway.oauth.refusals import DetailsRefused
-from gateway.oauth.settling import settle
+from gateway.oauth.replay import SpentTokens
+from gateway.oauth.settling import settle, spend
 from gateway.oauth.steps import steps_of
 from gateway.oauth.visit import REQUEST_S, REQUEST_URI
 from gateway.oauth.vouching import Vouching
@@ -45,6 +46,7 @@ class OAuthApi:
     """One instance a worker; made by `OAuthApi.build`, with the sandbox bank's `counter` in a sandbox."""
 
     database: Database
+    spent: SpentTokens
     keyring: Keyring
     snapshots: SnapshotKeeper
     journey: Journey
@@ -71,6 +73,7 @@ class OAuthApi:
         logins = Logins(database, corebank, guard)
         return cls(
             database=database,
+            spent=SpentTokens(database),
             keyring=keyring,
             snapshots=snapshots,
             journey=Journey(
@@ -95,23 +98,25 @@ class OAuthApi:
     # --- what a client asks --------------------------------------------------------------------------------------
     async def push(self, call: OpenCall) -> Answer:
         """RFC 9126: the authorization request, before the browser has anything to do with it."""
-        asking = self._asking(call, PAR)
+        asking = await self._asking(call, PAR)
         return await settle(self.database, asking, lambda conn: self._keep_pushed(conn, asking))
 
     async def token(self, call: OpenCall) -> Answer:
         """The grant loads its rows, the core decides, the grant writes: see grants/."""
-        asking = self._asking(call, TOKEN)
+        asking = await self._asking(call, TOKEN)
+        if asking.form["grant_type"] in WITHOUT_ROWS:
+            return await self._issue(None, asking)
         return await settle(self.database, asking, lambda conn: self._issue(conn, asking))
 
     async def revoke(self, call: OpenCall) -> Answer:
         """RFC 7009."""
-        asking = self._asking(call, REVOKE)
+        asking = await self._asking(call, REVOKE)
         await settle(self.database, asking, lambda conn: questions.revoke(conn, asking, keys=self.keyring))
         return Answer(200, None, NO_STORE)
 
     async def introspect(self, call: OpenCall) -> Answer:
         """RFC 7662."""
-        asking = self._asking(call, INTROSPECT)
+        asking = await self._asking(call, INTROSPECT)
         members = await settle(
             self.database, asking, lambda conn: questions.introspect(conn, asking, keys=self.keyring)
         )
@@ -128,9 +133,11 @@ class OAuthApi:
         return await self.journey.decide(call)
 
     # --- how -----------------------------------------------------------------------------------------------------
-    def _asking(self, call: OpenCall, steps: tuple[Callable[[Asking], None], ...]) -> Asking:
+    async def _asking(self, call: OpenCall, steps: tuple[Callable[[Asking], None], ...]) -> Asking:
+        """What is asked, once all checks have passed and what it was proven with is spent."""
         asking = Asking(call, self.issuer, self.snapshots.current, self.limiter)
         walk(steps, asking)
+        await spend(self.spent, asking)
         return asking
 
     async def _keep_pushed(self, conn: Connection, asking: Asking) -> Answer:
@@ -161,7 +168,7 @@ class OAuthApi:
         )
         return Answer(201, {"request_uri": request_uri, "expires_in": REQUEST_S}, NO_STORE)
 
-    async def _issue(self, conn: Connection, asking: Asking) -> Answer:
+    async def _issue(self, conn: Connection | None, asking: Asking) -> Answer:
         grant = GRANTS[asking.form["grant_type"]]
         rows = await grant.load(conn, asking)
         issued = self.core.decide(asking, rows)

@@ -87,6 +87,25 @@ async def test_a_replayed_proof_is_refused(server: Server) -> None:
     refused(await server.post("/oauth/token", FORM, proof=proof), "invalid_dpop_proof")
 
 
+async def test_an_assertion_that_comes_many_times_at_once_is_good_once(server: Server) -> None:
+    assertion = server.assertion()
+    answers = await asyncio.gather(*(server.post("/oauth/token", {**FORM, **assertion}) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
+
+
+async def test_what_clients_show_at_once_is_not_spent_in_a_transaction_each(server: Server) -> None:
+    async with server.database.connection() as conn:
+        before = await conn.fetchval("SELECT coalesce(array_agg(digest), '{}') FROM spent_proof")
+    answers = await asyncio.gather(*(server.post("/oauth/token", FORM) for _ in range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    async with server.database.connection() as conn:
+        spent, commits = await conn.fetchrow(
+            "SELECT count(*), count(DISTINCT xmin::text) FROM spent_proof WHERE digest <> ALL ($1)", before
+        )
+    assert spent == 32, "an assertion and a proof each"
+    assert commits <= 8, "they are gathered"
+
+
 async def test_two_dpop_headers_are_refused(server: Server) -> None:
     headers = [("DPoP", server.proof("/oauth/token")), ("DPoP", server.proof("/oauth/token"))]
     response = await server.http.post("/oauth/token", data={**FORM, **server.assertion()}, headers=headers)
