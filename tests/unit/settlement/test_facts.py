@@ -34,7 +34,7 @@ def test_the_file_and_its_folder_are_ours_alone(tmp_path: Path) -> None:
     done = written(path, many(5, partners=2), step=2)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert (done.rows, done.sha256, done.writer_version) == (5, sha256(path.read_bytes()).digest(), 2)
+    assert (done.rows, done.sha256, done.writer_version) == (5, sha256(path.read_bytes()).digest(), facts.WRITER_VERSION)
     assert file_sha256(path) == done.sha256
 
 
