@@ -1,8 +1,8 @@
 """A settlement of 1,000,000 sealed events beside bare DuckDB: a query written by hand for exactly these terms.
 
-Both read the same Parquet file of typed facts, make the text of every line in order and hand it over in batches; the totals must be
-equal. The bare query knows its two discounts and two commissions by heart and checks nothing; the engine compiles any
-contract, holds its memory flat, and refuses a fact that the terms don't lead to.
+Both read the same Parquet file of typed facts, make the text of every line in order and hand it over in batches; the
+totals must be equal. The bare query knows its two discounts and two commissions by heart and checks nothing; the
+engine compiles any contract, holds its memory flat, and refuses a fact that the terms don't lead to.
 """
 
 import tempfile

@@ -134,9 +134,7 @@ class _Making:
         self._header, self._days, self._file, self._events, self._first = header, days, file, events, first
         self._partner = str(header["partner"])
         self._sealed = {day.sealed.day.isoformat(): day.file for day in days}
-        counts = [
-            (self._typed(day), day.sealed.day.isoformat(), _size(day.sealed, self._partner)) for day in days
-        ]
+        counts = [(self._typed(day), day.sealed.day.isoformat(), _size(day.sealed, self._partner)) for day in days]
         self._stretches = stretches(counts, events=stretch_events)
 
     def _typed(self, day: SettledDay) -> Path:
