@@ -69,7 +69,8 @@ def measure(folder: Path) -> Result:
         while batch := [(leaves.PARTNER, leaf) for leaf in islice(made, BATCH)]:
             writer.add(batch)
         writer.finish()
-    type_facts(file, typed, partner=leaves.PARTNER)
+    with typed.open("wb") as target:
+        type_facts(file, target, partner=leaves.PARTNER)
     ratios, net, lines = [], 0, 0
     for _ in range(ROUNDS):
         ours, (net, lines) = _timed(lambda: _engine(typed, folder))

@@ -144,7 +144,8 @@ class _Making:
         """What this partner's leaves say, as columns that the engine reads again and again."""
         for each in self._days:
             if _size(each.sealed, self._partner):
-                type_facts(each.file, self._typed(each), partner=self._partner)
+                with open_private(self._typed(each)) as file:
+                    type_facts(each.file, file, partner=self._partner)
 
     def forget(self) -> None:
         """What is needed for this calculation only."""

@@ -8,6 +8,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -40,7 +41,7 @@ _MAPS = ("legs", "original_legs", "cap_left_minor")  # kept as their canonical t
 _LARGEST_MINOR = 10**15  # thirteen digits and two decimals: what a request can say
 
 
-def type_facts(sealed: Path, target: Path, *, partner: str) -> None:
+def type_facts(sealed: Path, target: BinaryIO, *, partner: str) -> None:
     """Write the typed rows of the partner's leaves in the file of a sealed day, in their order."""
     with ExitStack() as stack:
         writer = stack.enter_context(pq.ParquetWriter(target, _SCHEMA, compression="lz4", use_dictionary=_REPEATING))

@@ -10,6 +10,9 @@ from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
 LEAVES_A_STEP = 500  # rows of a step of a cursor: few enough that the event loop is free again within milliseconds
 _LINED = ("redemption.confirmed", "redemption.reversed", "goal.reached")  # types that have lines: settlement-rules §2
 
+LEAVES = """SELECT partner, leaf, CASE WHEN type = ANY($4) THEN currency END FROM event
+    WHERE seq BETWEEN $2 AND $3 AND business_day = $1 ORDER BY seq"""
+
 
 async def shut_day(conn: Connection, day: date, *, now_ms: int) -> None:
     """From the commit on no event joins a day up to this one (their writers have been waited for by the caller)."""
@@ -55,18 +58,14 @@ async def leaves_of(
     (partner, currency) of those that have lines go into `lined`.
 
     The day's first and last places keep it to the day's own stretch of the table, in order and without sorting."""
-    first, last = await _places_of(conn, day)
-    cursor: Any = await conn.cursor(
-        """SELECT partner, leaf, CASE WHEN type = ANY($4) THEN currency END FROM event
-           WHERE seq BETWEEN $2 AND $3 AND business_day = $1 ORDER BY seq""",
-        day, first, last, list(_LINED),
-    )  # fmt: skip
+    first, last = await places_of(conn, day)
+    cursor: Any = await conn.cursor(LEAVES, day, first, last, list(_LINED))
     while rows := await cursor.fetch(LEAVES_A_STEP):
         lined.update({(partner, currency) for partner, _, currency in rows if currency and partner})
         yield [(partner, leaf) for partner, leaf, _ in rows]
 
 
-async def _places_of(conn: Connection, day: date) -> tuple[int, int]:
+async def places_of(conn: Connection, day: date) -> tuple[int, int]:
     """The first and the last `seq` of a day: two looks at the index a partner, whatever a day holds."""
     row = await conn.fetchrow(
         """WITH RECURSIVE busy (partner) AS (
