@@ -1,6 +1,6 @@
 # Parasol. `make run` and `make test` are all that a newcomer needs; `make` alone lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench lock clean venv
+.PHONY: help run test test-long check bench bench-growth lock clean venv
 
 PORT ?= 8080
 WORKERS ?= 2
@@ -34,6 +34,9 @@ check: venv  ## the same without the tests: seconds, before every commit
 
 bench: venv  ## the gateway beside its peers, as ratios
 	@$(BIN)/python -m bench.run
+
+bench-growth: venv  ## closing, calculating and verifying as events grow (EVENTS="1000000 10000000"; the last needs 40 GB)
+	@$(BIN)/python -m bench.growth $(EVENTS)
 
 lock:  ## both lock files from pyproject.toml; the versions in them stay unless UPGRADE=1
 	@command -v uv >/dev/null || { echo "Locking needs uv: \`pipx install uv\`"; exit 1; }

@@ -19,7 +19,6 @@ import pyarrow as pa
 from gateway.partners.contract import Contract
 from gateway.settlement import engine_sql as sql
 from gateway.settlement.accrued import AccruedTree, Entry, grow
-from gateway.settlement.facts import NO_FACTS, PARTIES
 from gateway.settlement.opening import FactsDisagree, KnownVersion, Opening
 from gateway.settlement.stretch import PART_EVENTS, Slice, Stretch
 from gateway.settlement.terms import (
@@ -31,6 +30,7 @@ from gateway.settlement.terms import (
     span_table,
     step_table,
 )
+from gateway.settlement.typed_facts import NO_FACTS, PARTIES
 from gateway.settlement.versions import Effective, Known, known_versions, reach_ms, spans, within
 
 __all__ = ["Engine", "FactsDisagree", "KnownVersion", "Opening"]

@@ -22,11 +22,11 @@ from gateway.partners.recorded import recorded_versions
 from gateway.settlement.calculation import SettledDay, Written, calculate
 from gateway.settlement.engine import FactsDisagree, Opening
 from gateway.settlement.model import Counts, StatementRow
+from gateway.settlement.own_verification import VerifierLost, refusals
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement import STATEMENT_TYPE
 from gateway.settlement.statement_files import StatementFiles
 from gateway.settlement.store import days, results, statements
-from gateway.settlement.verify import verify_files
 
 CHAIN_LIMIT = (
     16 * 1024 * 1024
@@ -155,10 +155,12 @@ class Calculation:
         if previous is not None and self._is_small(previous):
             paths.insert(0, shutil.copyfile(StatementFiles(self.home).path(previous.statement_id), folder / "before"))
         jwks = {"keys": [dict(key.public_jwk) for key in self.keyring.statement_keys()]}
-        report = await asyncio.to_thread(verify_files, paths, jwks=jwks)
-        if not report.accepted:
-            faults = [fault for file in report.files for fault in file.faults]
-            raise JobFailed(f"our own verifier refuses it: {'; '.join(faults[:3]) or 'without a word'}", final=True)
+        try:
+            faults = await refusals(paths, jwks)
+        except VerifierLost as lost:
+            raise JobFailed(str(lost)) from lost
+        if faults:
+            raise JobFailed(f"our own verifier refuses it: {'; '.join(faults[:3])}", final=True)
 
     async def _keep(self, row: StatementRow, written: Written) -> None:
         """What issuing books and the next statement opens with; then CALCULATED, all in one transaction."""

@@ -14,7 +14,7 @@ import msgspec
 from .canonical import INT_LIMIT, Refused, decoded, decoder, require_spelling, shown, written
 from .facts import Recorded, TermsOfFile, goal, redemption, reversal, version_recorded
 from .manifest import PartEntry
-from .proof import leaf_hash, tree_root
+from .proof import tree_root
 
 Int = Annotated[int, msgspec.Meta(ge=-INT_LIMIT, le=INT_LIMIT - 1)]
 EVENT_FORMAT = 2
@@ -64,6 +64,7 @@ class EventsPart(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _events_part = decoder(EventsPart)
+_spelled = msgspec.json.Encoder(order="deterministic").encode  # the one spelling: members above stand in their order
 
 
 @dataclass(slots=True)
@@ -218,7 +219,7 @@ def _check(
 ) -> None:
     require_bytes(raw, entry)
     part = decoded(raw, _events_part)
-    leaves = list(map(written, part.events))
+    leaves = list(map(_spelled, part.events))
     if not _spelled_so(raw, part, leaves):
         require_spelling(raw, written(part))
     if part.kind != "events" or len(part.events) != entry.count or len(part.lines) != entry.lines:
@@ -227,7 +228,7 @@ def _check(
             f"{entry.count} {entry.kind} and {entry.lines}"
         )
     found.day, found.events, found.lines = part.day, len(part.events), len(part.lines)
-    found.root = tree_root(list(map(leaf_hash, leaves)))
+    found.root = tree_root([sha256(b"\0" + leaf).digest() for leaf in leaves])
     del leaves
     reading = PartReading(terms, found, part.lines, first_event, first_line)
     reading.take(part.events, part.day)
@@ -239,7 +240,7 @@ def _check(
 def _spelled_so(raw: bytes, part: EventsPart, leaves: list[bytes]) -> bool:
     """Whether the part is canonical, by its leaves, without another copy of it."""
     opening = b'{"day":%b,"events":[' % written(part.day)
-    end = b'],"kind":%b,"lines":%b}' % (written(part.kind), written(part.lines))
+    end = b'],"kind":%b,"lines":%b}' % (written(part.kind), _spelled(part.lines))
     at = len(opening) - 1  # each leaf but the first stands behind a comma
     if not raw.startswith(opening) or not raw.endswith(end):
         return False
