@@ -81,6 +81,8 @@ TABLE = (
     _gauge("parasol_config_age_seconds", "", "Since the slowest worker last knew its configuration to be current",
            blend=Blend.HIGHEST),
     _counter("parasol_documents_refused_total", "kind", "Applied documents that this program could not read"),
+    _counter("parasol_documents_compiled_total", "kind", "Applied documents that were read and checked"),
+    _counter("parasol_config_rows_read_total", "", "Rows read to keep partners and policies current"),
     _gauge("parasol_terms_unreadable", "partner", "1 while a version of the partner's contract cannot be read",
            blend=Blend.HIGHEST),
     _histogram("parasol_event_loop_lag_seconds", "", "How late a worker's event loop wakes", buckets=LAG_S),
