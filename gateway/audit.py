@@ -1,7 +1,7 @@
 """The audit log: who did what to whom, from where; a hash chain, so that a missing or changed row shows."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.database import Connection
@@ -28,6 +28,28 @@ async def record(
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
         seq, now_ms, actor, action, subject, dict(detail), previous, digest,
     )  # fmt: skip
+
+
+async def record_all(
+    conn: Connection, entries: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str, action: str, now_ms: int
+) -> None:
+    """Append a row for each (subject, detail), in order, as `record` does one: the tail is read and held once."""
+    if not entries:
+        return
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _CHAIN)
+    tail = await conn.fetchrow("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+    seq, previous = (tail["seq"], tail["hash"]) if tail else (0, _GENESIS)
+    rows = []
+    for subject, detail in entries:
+        seq += 1
+        digest = _digest(seq, now_ms, (actor, action, subject), detail=detail, previous=previous)
+        rows.append((seq, now_ms, actor, action, subject, dict(detail), previous, digest))
+        previous = digest
+    await conn.executemany(
+        """INSERT INTO audit (seq, at_ms, actor, action, subject, detail, previous, hash)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
+        rows,
+    )
 
 
 async def verify_chain(conn: Connection) -> int:

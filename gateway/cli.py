@@ -15,10 +15,11 @@ from rich.console import Console
 
 from gateway import __version__
 from gateway.clock import now_ms
-from gateway.settings import SettingsInvalid, read_settings
+from gateway.settings import Settings, SettingsInvalid, read_settings
 
 if TYPE_CHECKING:
     from gateway.database import Database
+    from gateway.partners.plan import Plan
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +42,8 @@ Home = Annotated[Path, typer.Option(envvar="PARASOL_HOME", help="Folder of the d
 Workers = Annotated[
     int, typer.Option(min=1, max=64, envvar="PARASOL_WORKERS", help="Processes that answer; try one a core.")
 ]
-Folder = Annotated[Path, typer.Argument(help="Holds partners/ and policies/.")]
+Folder = Annotated[Path, typer.Argument(envvar="PARASOL_DATA_DIR", help="Holds partners/ and policies/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 HOME = Path(".parasol")
 
 
@@ -182,32 +184,48 @@ def migrate(home: Home = HOME) -> None:
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def diff(folder: Folder = Path(), home: Home = HOME) -> None:
-    """Show what `apply` would change: each document added, changed or removed, and which fields.
+def diff(folder: Folder = Path(), home: Home = HOME, as_json: AsJson = False) -> None:
+    """Show what `apply` would change: each document added or changed, with every field's old and new value.
 
-    Exit status 1 when there is a difference, so that a pipeline can tell drift.
+    Exit status 1 when there is a difference, so that a pipeline can tell drift; what is in force and not in the folder
+    is one too.
     """
     from gateway.partners.apply import plan
-    from gateway.partners.plan_table import render
     from gateway.routes import POLICY_OPERATIONS
 
     found = _with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
-    Console().print(render(found))
-    raise typer.Exit(1 if found.steps else 0)
+    _show(found, as_json=as_json)
+    raise typer.Exit(1 if found.steps or found.extra else 0)
 
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def apply(folder: Folder = Path(), home: Home = HOME) -> None:
-    """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second."""
-    from gateway.partners.apply import apply
-    from gateway.partners.plan_table import render
-    from gateway.routes import POLICY_OPERATIONS
+def apply(
+    folder: Folder = Path(),
+    home: Home = HOME,
+    remove: Annotated[bool, typer.Option("--remove", help="Withdraw what is in force and not in FOLDER.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second.
 
-    done = _with_database(
-        home, lambda database: apply(database, folder, POLICY_OPERATIONS, actor=ACTOR, now_ms=now_ms())
-    )
-    Console().print(render(done))
+    What FOLDER does not have stays in force unless --remove is given. In a sandbox a new partner gets its keys at once,
+    in HOME/sandbox/.
+    """
+    from gateway.provision import apply_to
+
+    settings = _settings_of(home)
+    done = _with_database(home, lambda database: apply_to(database, folder, settings, remove=remove, actor=ACTOR))
+    _show(done, as_json=as_json)
+
+
+def _show(plan: "Plan", *, as_json: bool) -> None:
+    from gateway.jsonio import encode
+    from gateway.partners.plan_table import members, render
+
+    if as_json:
+        typer.echo(encode(members(plan)).decode())
+    else:
+        Console().print(render(plan))
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -225,6 +243,12 @@ def rotate_statement_key(home: Home = HOME) -> None:
 def version() -> None:
     """Say which Parasol this is."""
     typer.echo(__version__)
+
+
+def _settings_of(home: Path) -> Settings:
+    """Without a database named, that of a sandbox; a named one is a sandbox's only where PARASOL_SANDBOX says so."""
+    given = read_settings()
+    return msgspec.structs.replace(given, home=str(home.absolute()), sandbox=given.sandbox or not given.database_url)
 
 
 @contextmanager

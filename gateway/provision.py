@@ -1,5 +1,7 @@
 """What a sandbox needs before it can serve: schema, agreed documents, keys, demo credentials. Safe to run again."""
 
+from pathlib import Path
+
 from gateway import audit
 from gateway.admission.sandbox_operators import ensure_sandbox_operators
 from gateway.clock import now_ms
@@ -8,7 +10,8 @@ from gateway.database import Database
 from gateway.database.migrate import migrate
 from gateway.keyring import STATEMENT, Keyring, read_kek
 from gateway.partners.apply import apply
-from gateway.partners.sandbox_keys import ensure_sandbox_keys
+from gateway.partners.plan import Plan
+from gateway.partners.sandbox_keys import ensure_sandbox_keys, known_issuer
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.rooms import CURRENCY
 from gateway.routes import POLICY_OPERATIONS
@@ -25,11 +28,24 @@ async def provision(settings: Settings) -> None:
             await keyring.ensure(conn)
         await apply(database, settings.data_path, POLICY_OPERATIONS, actor="sandbox", now_ms=now_ms())
         if settings.sandbox:
-            await ensure_sandbox_keys(database, settings.home_path, issuer=settings.issuer, now_ms=now_ms())
             await ensure_sandbox_operators(database, settings.home_path, now_ms=now_ms())
-            await _seed_bank(database)
+            await furnish_partners(database, settings.home_path, issuer=settings.issuer)
     finally:
         await database.close()
+
+
+async def furnish_partners(database: Database, home: Path, *, issuer: str) -> None:
+    """A sandbox's partners, also those applied while it runs: keys for their apps, an account to be paid on."""
+    await ensure_sandbox_keys(database, home, issuer=issuer, now_ms=now_ms())
+    await _seed_bank(database)
+
+
+async def apply_to(database: Database, folder: Path, settings: Settings, *, remove: bool, actor: str) -> Plan:
+    """`parasol apply`; in a sandbox a new partner can call at once, at the address that the running one has."""
+    done = await apply(database, folder, POLICY_OPERATIONS, actor=actor, now_ms=now_ms(), remove=remove)
+    if settings.sandbox and (issuer := known_issuer(settings.home_path)) is not None:
+        await furnish_partners(database, settings.home_path, issuer=issuer)
+    return done
 
 
 async def rotate_statement_key(database: Database, settings: Settings, *, actor: str) -> str:

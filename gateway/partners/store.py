@@ -132,12 +132,39 @@ async def versions_before(conn: Connection, name: tuple[str, str, int]) -> Async
         yield row["version"], row["body"]
 
 
-async def insert_version(conn: Connection, new: NewVersion, *, actor: str, now_ms: int) -> None:
-    await conn.execute(
+async def count_versions(conn: Connection) -> int:
+    """Rows are neither changed nor deleted: the same number is the same content."""
+    return int(await conn.fetchval("SELECT count(*) FROM document"))
+
+
+async def insert_versions(conn: Connection, new: Sequence[NewVersion], *, actor: str, now_ms: int) -> None:
+    """In this order, as versions of a contract rise."""
+    await conn.executemany(
         """INSERT INTO document (kind, id, version, partner_id, body, sha256, withdrawn, applied_at_ms, applied_by,
                starts_ms, ends_ms, currency) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)""",
-        new.kind, new.id, new.version, new.partner_id, new.body, new.sha256, new.withdrawn, now_ms, actor,
-        new.starts_ms, new.ends_ms, new.currency,
+        [
+            (
+                each.kind, each.id, each.version, each.partner_id, each.body, each.sha256, each.withdrawn, now_ms,
+                actor, each.starts_ms, each.ends_ms, each.currency,
+            )
+            for each in new
+        ],
+    )  # fmt: skip
+
+
+async def remembered_folder(conn: Connection) -> tuple[bytes, int] | None:
+    """Digest of the folder that was applied last and left no difference, and how many versions there were then."""
+    row = await conn.fetchrow("SELECT digest, versions FROM applied_folder")
+    return (row["digest"], row["versions"]) if row else None
+
+
+async def remember_folder(conn: Connection, digest: bytes, *, now_ms: int) -> None:
+    """The folder whose every document has just become, or was, what is in force."""
+    await conn.execute(
+        """INSERT INTO applied_folder (digest, versions, applied_at_ms) SELECT $1, count(*), $2::bigint FROM document
+           ON CONFLICT (only_row) DO UPDATE SET digest = excluded.digest, versions = excluded.versions,
+               applied_at_ms = excluded.applied_at_ms""",
+        digest, now_ms,
     )  # fmt: skip
 
 

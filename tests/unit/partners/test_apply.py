@@ -19,8 +19,8 @@ PARTNER, CONTRACT = "partners/metro/partner.toml", "partners/metro/contract.toml
 NOW = 1_760_000_000_000
 
 
-async def _apply(database: Database, agreed: Any, operations: frozenset[str]) -> Plan:
-    return await apply(database, agreed.root, operations, actor="tester", now_ms=NOW)
+async def _apply(database: Database, agreed: Any, operations: frozenset[str], *, remove: bool = False) -> Plan:
+    return await apply(database, agreed.root, operations, actor="tester", now_ms=NOW, remove=remove)
 
 
 def later_version(agreed: Any, valid_from: str, *, version: int = 2) -> None:
@@ -89,7 +89,7 @@ async def test_what_leaves_the_folder_is_withdrawn_and_may_come_back(
     text = agreed.read("partners/tram/partner.toml")
     (agreed.root / "partners/tram/partner.toml").unlink()
     (agreed.root / "partners/tram").rmdir()
-    gone = await _apply(bare_database, agreed, operations)
+    gone = await _apply(bare_database, agreed, operations, remove=True)
     assert [(step.step, step.id, step.version) for step in gone.steps] == [(Step.REMOVE, "tram", 2)]
     assert (await _apply(bare_database, agreed, operations)).steps == ()
     agreed.write("partners/tram/partner.toml", text)
