@@ -20,7 +20,7 @@ from gateway.partners.contract import Contract
 from gateway.partners.draft import Draft, Named, UnreadableTerms
 from gateway.partners.partner import App, Partner
 from gateway.partners.recording import PICTURE_LIMIT_S
-from gateway.partners.turns import Turns
+from gateway.partners.turns import Turns, lasting
 from gateway.policies.policy import Policy
 from gateway.refusal import Refusal
 
@@ -105,7 +105,8 @@ class SnapshotKeeper:
     async def load(self) -> None:
         """Read everything, page by page, and swap the whole picture in; never an older one over a newer one."""
         async with self._one_writer:
-            await self._load()
+            with lasting():
+                await self._load()
 
     async def refresh(self, changes: Sequence[Change]) -> None:
         """The change feed's subscriber: a wake-up. What changed is read from the table, after what the picture holds,
@@ -114,8 +115,10 @@ class SnapshotKeeper:
             return
         async with self._one_writer:
             assert self._current is not None, "load comes before the feed"
-            while await self._follow(self._current.generation):
-                pass
+            if await self._follow(self._current.generation):
+                with lasting():  # a great apply
+                    while await self._follow(self._current.generation):
+                        pass
 
     async def _load(self) -> None:
         draft, turns = Draft(), Turns()
@@ -141,7 +144,8 @@ class SnapshotKeeper:
             elif changed := await store.changes_after(conn, generation, _KINDS, limit=PIECE):
                 await self._renew(conn, draft, changed, generation=generation, turns=turns)
         if changed is None:  # what the table had between is gone
-            await self._load()
+            with lasting():
+                await self._load()
             return False
         if changed:
             self._swap(draft, changed[-1].seq)
@@ -167,6 +171,7 @@ class SnapshotKeeper:
             unreadable=draft.unreadable,
         )  # fmt: skip
         metrics.gauge("parasol_config_generation", generation)
+        metrics.gauge("parasol_partners", len(draft.partners))
         for partner_id in draft.unreadable:  # until this process ends: neither rows nor readers ever change
             metrics.gauge("parasol_terms_unreadable", 1, partner=partner_id)
 
