@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import typer
@@ -15,22 +15,20 @@ from rich.console import Console
 
 from gateway import __version__
 from gateway.clock import now_ms
-from gateway.settings import Settings, SettingsInvalid, read_settings
+from gateway.sentence import sentence
+from gateway.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from gateway.database import Database
     from gateway.partners.plan import Plan
 
-P = ParamSpec("P")
 T = TypeVar("T")
-FAILED = 2  # exit status: it could not be done; 1 is a check that said no
 ACTOR = "command line"  # in the audit log
 
 app = typer.Typer(
     help="Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold].",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,40 +45,24 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stan
 HOME = Path(".parasol")
 
 
-def sentence(command: Callable[P, None]) -> Callable[P, None]:
-    """Failures that a person can do something about are printed as such; a bug keeps its trace."""
+class Role(StrEnum):
+    """Of bank operations."""
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except _explained() as error:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"parasol: {error}", markup=False)
-            raise typer.Exit(FAILED) from None
-        except _database_errors() as error:
-            typer.echo(f"parasol: The database cannot be used ({type(error).__name__}). Is it running, and is "
-                       "PARASOL_DATABASE_URL right? Then run `parasol migrate`.", err=True)  # fmt: skip
-            raise typer.Exit(FAILED) from None
-
-    return run
+    MAKER = "maker"
+    CHECKER = "checker"
 
 
-def _explained() -> tuple[type[Exception], ...]:
-    """Loaded when something failed: `parasol --help` should not have to wait for them."""
-    from gateway.database.embedded import EmbeddedMissing
-    from gateway.database.migrate import OldHome
-    from gateway.document import DocumentInvalid
-    from gateway.keyring import KeyEncryptionKeyMissing, SealBroken
-    from gateway.port import CannotServe
-
-    return SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
-def _database_errors() -> tuple[type[Exception], ...]:
-    import asyncpg
-    import psycopg
-
-    return asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, ConnectionError
+@app.callback()
+def parasol(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold]."""
 
 
 @app.command(rich_help_panel=TRY)
@@ -99,23 +81,20 @@ def run(
     from gateway.run import PARASOL, Premises, run
 
     premises = Premises(host, port, home, workers)
-    demo = [*PARASOL, "demo", "--once", "--url", premises.address, "--home", str(home)]
+    demo = [*PARASOL, "demo", "--url", premises.address, "--home", str(home)]
     raise typer.Exit(run(premises, demo=demo, stay=not once))
 
 
 @app.command(rich_help_panel=TRY)
 @sentence
 def demo(
-    once: Annotated[
-        bool, typer.Option("--once", help="Exit status 0 only if every check held; this is always so.")
-    ] = False,
     url: Annotated[str, typer.Option(help="A running sandbox gateway.")] = "http://127.0.0.1:8080",
     home: Home = HOME,
     parking_day: Annotated[Path | None, typer.Option(help="Free spaces of car parks through a day (CSV).")] = None,
     purchases: Annotated[Path | None, typer.Option(help="Purchases of an online shop's customers.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every session and customer, not 2,000 of each.")] = False,
 ) -> None:
-    """Drive one partner's whole journey through a running sandbox, and check every step.
+    """Drive one partner's whole journey through a running sandbox, and check every step; status 0 if all held.
 
     With --parking-day or --purchases a real day goes through the same API; where a file is not there, a small day is
     made instead.
@@ -226,6 +205,22 @@ def _show(plan: "Plan", *, as_json: bool) -> None:
         typer.echo(encode(members(plan)).decode())
     else:
         Console().print(render(plan))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def enrol(
+    operator_id: Annotated[str, typer.Argument(metavar="ID", help="Like olga-w: small letters, digits, hyphens.")],
+    name: Annotated[str, typer.Argument(help="Of the person.")],
+    role: Annotated[Role, typer.Option(help="Makers ask, checkers agree; nobody checks what they made.")],
+    home: Home = HOME,
+) -> None:
+    """Give a person of bank operations a new key, which is shown once."""
+    from gateway.call import Operator
+    from gateway.provision import enrol_operator
+
+    person = Operator(operator_id, name, role.value)
+    typer.echo(_with_database(home, lambda database: enrol_operator(database, person, actor=ACTOR)))
 
 
 @app.command(rich_help_panel=OPERATE)

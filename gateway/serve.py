@@ -32,7 +32,7 @@ from gateway.database.embedded import start_embedded
 from gateway.database.migrate import check_home
 from gateway.lifeline import end_with_parent
 from gateway.port import CannotServe, check_port
-from gateway.provision import provision
+from gateway.provision import check_provisioned, provision
 from gateway.settings import Settings, read_settings, to_environment
 
 APPLICATION = "gateway.app:create"
@@ -70,6 +70,7 @@ def serve(
             asyncio.run(provision(settings))
         else:
             check_home(settings.database_url)
+            asyncio.run(check_provisioned(settings))
         settings = stack.enter_context(with_companions(settings))
         os.environ.update(to_environment(settings))
         address = local_address(host, port)
