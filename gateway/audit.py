@@ -50,6 +50,29 @@ async def head(conn: Connection) -> tuple[int, bytes] | None:
     return (row["seq"], row["hash"]) if row else None
 
 
+async def record_all(
+    conn: Connection, entries: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str, action: str, now_ms: int
+) -> None:
+    """Append a row for each (subject, detail), in order, as `record` does one: the tail is read and held once."""
+    assert action not in DECISIONS, f"{action} is a person's decision: record it by itself, with its reason"
+    if not entries:
+        return
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _CHAIN)
+    seq, previous = await head(conn) or (0, _GENESIS)
+    rows = []
+    for subject, detail in entries:
+        seq += 1
+        told = {**detail, "from": came_from.get()}
+        digest = _digest(seq, now_ms, (actor, action, subject), detail=told, previous=previous)
+        rows.append((seq, now_ms, actor, action, subject, told, previous, digest))
+        previous = digest
+    await conn.executemany(
+        """INSERT INTO audit (seq, at_ms, actor, action, subject, detail, previous, hash)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
+        rows,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """A hash of this chain that was written down elsewhere, with the row that tells of it: both must be there."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,17 +14,17 @@ from gateway import __version__
 from gateway.audit_commands import audit_commands
 from gateway.clock import now_ms
 from gateway.command import ACTOR, HOME, Home, Why, database_of, sentence, with_database
-from gateway.settings import read_settings
+from gateway.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from gateway.database import Database
+    from gateway.partners.plan import Plan
 
 
 app = typer.Typer(
     help="Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold].",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -36,7 +37,28 @@ Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Workers = Annotated[
     int, typer.Option(min=1, max=64, envvar="PARASOL_WORKERS", help="Processes that answer; try one a core.")
 ]
-Folder = Annotated[Path, typer.Argument(help="Holds partners/ and policies/.")]
+Folder = Annotated[Path, typer.Argument(envvar="PARASOL_DATA_DIR", help="Holds partners/ and policies/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
+
+
+class Role(StrEnum):
+    """Of bank operations."""
+
+    MAKER = "maker"
+    CHECKER = "checker"
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def parasol(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold]."""
 
 
 @app.command(rich_help_panel=TRY)
@@ -55,23 +77,20 @@ def run(
     from gateway.run import PARASOL, Premises, run
 
     premises = Premises(host, port, home, workers)
-    demo = [*PARASOL, "demo", "--once", "--url", premises.address, "--home", str(home)]
+    demo = [*PARASOL, "demo", "--url", premises.address, "--home", str(home)]
     raise typer.Exit(run(premises, demo=demo, stay=not once))
 
 
 @app.command(rich_help_panel=TRY)
 @sentence
 def demo(
-    once: Annotated[
-        bool, typer.Option("--once", help="Exit status 0 only if every check held; this is always so.")
-    ] = False,
     url: Annotated[str, typer.Option(help="A running sandbox gateway.")] = "http://127.0.0.1:8080",
     home: Home = HOME,
     parking_day: Annotated[Path | None, typer.Option(help="Free spaces of car parks through a day (CSV).")] = None,
     purchases: Annotated[Path | None, typer.Option(help="Purchases of an online shop's customers.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every session and customer, not 2,000 of each.")] = False,
 ) -> None:
-    """Drive one partner's whole journey through a running sandbox, and check every step.
+    """Drive one partner's whole journey through a running sandbox, and check every step; status 0 if all held.
 
     With --parking-day or --purchases a real day goes through the same API; where a file is not there, a small day is
     made instead.
@@ -141,32 +160,64 @@ def migrate(home: Home = HOME) -> None:
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def diff(folder: Folder = Path(), home: Home = HOME) -> None:
-    """Show what `apply` would change: each document added, changed or removed, and which fields.
+def diff(folder: Folder = Path(), home: Home = HOME, as_json: AsJson = False) -> None:
+    """Show what `apply` would change: each document added or changed, with every field's old and new value.
 
-    Exit status 1 when there is a difference, so that a pipeline can tell drift.
+    Exit status 1 when there is a difference, so that a pipeline can tell drift; what is in force and not in the folder
+    is one too.
     """
     from gateway.partners.apply import plan
-    from gateway.partners.plan_table import render
     from gateway.routes import POLICY_OPERATIONS
 
     found = with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
-    Console().print(render(found))
-    raise typer.Exit(1 if found.steps else 0)
+    _show(found, as_json=as_json)
+    raise typer.Exit(1 if found.steps or found.extra else 0)
 
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def apply(folder: Folder = Path(), home: Home = HOME) -> None:
-    """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second."""
-    from gateway.partners.apply import apply
-    from gateway.partners.plan_table import render
-    from gateway.routes import POLICY_OPERATIONS
+def apply(
+    folder: Folder = Path(),
+    home: Home = HOME,
+    remove: Annotated[bool, typer.Option("--remove", help="Withdraw what is in force and not in FOLDER.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second.
 
-    done = with_database(
-        home, lambda database: apply(database, folder, POLICY_OPERATIONS, actor=ACTOR, now_ms=now_ms())
-    )
-    Console().print(render(done))
+    What FOLDER does not have stays in force unless --remove is given. In a sandbox a new partner gets its keys at once,
+    in HOME/sandbox/.
+    """
+    from gateway.provision import apply_to
+
+    settings = _settings_of(home)
+    done = with_database(home, lambda database: apply_to(database, folder, settings, remove=remove, actor=ACTOR))
+    _show(done, as_json=as_json)
+
+
+def _show(plan: "Plan", *, as_json: bool) -> None:
+    from gateway.jsonio import encode
+    from gateway.partners.plan_table import members, render
+
+    if as_json:
+        typer.echo(encode(members(plan)).decode())
+    else:
+        Console().print(render(plan))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def enrol(
+    operator_id: Annotated[str, typer.Argument(metavar="ID", help="Like olga-w: small letters, digits, hyphens.")],
+    name: Annotated[str, typer.Argument(help="Of the person.")],
+    role: Annotated[Role, typer.Option(help="Makers ask, checkers agree; nobody checks what they made.")],
+    home: Home = HOME,
+) -> None:
+    """Give a person of bank operations a new key, which is shown once."""
+    from gateway.call import Operator
+    from gateway.provision import enrol_operator
+
+    person = Operator(operator_id, name, role.value)
+    typer.echo(with_database(home, lambda database: enrol_operator(database, person, actor=ACTOR)))
 
 
 @app.command(rich_help_panel=OPERATE)
@@ -210,6 +261,12 @@ app.add_typer(audit_commands, name="audit", rich_help_panel=CHECK)
 def version() -> None:
     """Say which Parasol this is."""
     typer.echo(__version__)
+
+
+def _settings_of(home: Path) -> Settings:
+    """Without a database named, that of a sandbox; a named one is a sandbox's only where PARASOL_SANDBOX says so."""
+    given = read_settings()
+    return msgspec.structs.replace(given, home=str(home.absolute()), sandbox=given.sandbox or not given.database_url)
 
 
 def main() -> None:

@@ -59,11 +59,16 @@ def _explained() -> tuple[type[Exception], ...]:
     """Loaded when something failed: `parasol --help` should not have to wait for them."""
     from gateway.database.embedded import EmbeddedMissing
     from gateway.database.migrate import OldHome
+    from gateway.demo.stage import DemoCannotStart
     from gateway.document import DocumentInvalid
     from gateway.keyring import KeyEncryptionKeyMissing, SealBroken
     from gateway.port import CannotServe
+    from gateway.provision import NotReadyToServe
 
-    return SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
+    return (
+        SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe,
+        DemoCannotStart, NotReadyToServe,
+    )  # fmt: skip
 
 
 def _database_errors() -> tuple[type[Exception], ...]:

@@ -35,7 +35,7 @@ from gateway.database.migrate import check_home
 from gateway.database.roles import GATEWAY, logged_in_as
 from gateway.lifeline import end_with_parent
 from gateway.port import CannotServe, check_port
-from gateway.provision import provision
+from gateway.provision import check_provisioned, provision
 from gateway.settings import Settings, read_settings, to_environment
 
 APPLICATION = "gateway.app:create"
@@ -79,6 +79,7 @@ def serve(
             asyncio.run(provision(settings))
         else:
             check_home(settings.owner_url)
+            asyncio.run(check_provisioned(settings))
         settings = msgspec.structs.replace(settings, migrate_url="")  # who serves has no use for the owner's address
         settings = stack.enter_context(with_companions(settings))
         os.environ.update(to_environment(settings))

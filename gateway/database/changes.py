@@ -39,6 +39,20 @@ async def announce(conn: Connection, kind: str, key: str, *, now_ms: int) -> Non
     await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, kind)
 
 
+async def announce_all(conn: Connection, changes: Sequence[tuple[str, str]], *, now_ms: int) -> None:
+    """As `announce` does one: (kind, key) in this order, under the writers' lock once, and one NOTIFY a kind."""
+    if not changes:
+        return
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _WRITERS)
+    await conn.execute(
+        """INSERT INTO change (kind, key, at_ms) SELECT n.kind, n.key, $3::bigint
+           FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n (kind, key, place) ORDER BY n.place""",
+        [kind for kind, _ in changes], [key for _, key in changes], now_ms,
+    )  # fmt: skip
+    for kind in sorted({kind for kind, _ in changes}):
+        await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, kind)
+
+
 async def latest_seq(conn: Connection) -> int:
     return int(await conn.fetchval("SELECT coalesce(max(seq), 0) FROM change"))
 

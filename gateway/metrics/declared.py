@@ -12,7 +12,10 @@ OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005, 0.
 LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CHORE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 JOB_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 240.0, 1800.0)
-SERIES_LIMIT = 4_000  # label sets a metric and worker: 500 partners x 8 outcomes; beyond it a label is not a closed set
+SERIES_LIMIT = 4_000  # label sets a metric and worker, whatever it counts; beyond it a label is not a closed set
+SERIES_A_PARTNER = 20  # more of them where each partner has its own: ten operations in use, two outcomes each
+SERIES_BOUND = 100_000  # never more: 13 MB of a page, which Prometheus reads at each scrape
+PARTNERS = "parasol_partners"  # the gauge that these limits follow
 
 
 class Kind(StrEnum):
@@ -43,6 +46,12 @@ class Metric:
     blend: Blend = Blend.LATEST
     series_limit: int = SERIES_LIMIT
 
+    def limit(self, partners: int) -> int:
+        """Label sets that are kept apart while there are so many partners; the rest is counted as `other`."""
+        if not {"partner", "campaign"} & set(self.labels):
+            return self.series_limit
+        return min(SERIES_BOUND, max(self.series_limit, SERIES_A_PARTNER * partners))
+
 
 def _counter(name: str, labels: str, help: str) -> Metric:
     return Metric(name, Kind.COUNTER, tuple(labels.split()), help)
@@ -56,8 +65,8 @@ def _histogram(name: str, labels: str, help: str, *, buckets: tuple[float, ...])
     return Metric(name, Kind.HISTOGRAM, tuple(labels.split()), help, buckets=buckets)
 
 
-# Labels are closed sets (house rule), except `partner` and `campaign`, which grow with the bank's business;
-# SERIES_LIMIT holds even those.
+# Labels are closed sets (house rule), except `partner` and `campaign`, which grow with the bank's business; their
+# limit grows with it, up to SERIES_BOUND.
 TABLE = (
     _histogram("http_server_request_duration_seconds", "http_request_method http_response_status_code",
                "Time from a request's first byte to its answer", buckets=REQUEST_S),
@@ -79,9 +88,12 @@ TABLE = (
     _gauge("parasol_budget_used_minor", "campaign currency", "Budget that a campaign has used, minor units"),
     _gauge("parasol_config_generation", "", "Generation of partners and policies in force in the slowest worker",
            blend=Blend.LOWEST),
+    _gauge(PARTNERS, "", "Partners in force; the limits of series by partner follow it", blend=Blend.HIGHEST),
     _gauge("parasol_config_age_seconds", "", "Since the slowest worker last knew its configuration to be current",
            blend=Blend.HIGHEST),
     _counter("parasol_documents_refused_total", "kind", "Applied documents that this program could not read"),
+    _counter("parasol_documents_compiled_total", "kind", "Applied documents that were read and checked"),
+    _counter("parasol_config_rows_read_total", "", "Rows read to keep partners and policies current"),
     _gauge("parasol_terms_unreadable", "partner", "1 while a version of the partner's contract cannot be read",
            blend=Blend.HIGHEST),
     _histogram("parasol_event_loop_lag_seconds", "", "How late a worker's event loop wakes", buckets=LAG_S),

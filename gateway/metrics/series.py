@@ -2,10 +2,10 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from gateway.metrics.declared import METRICS, Kind, Metric
+from gateway.metrics.declared import METRICS, PARTNERS, Kind, Metric
 
 Labels: TypeAlias = tuple[str, ...]
 C = TypeVar("C")
@@ -90,7 +90,7 @@ class Registry:
 
     def _admitted(self, name: str, key: Labels, cells: Mapping[Labels, object]) -> Labels:
         """The key, while there is room for a new series, and if a page can hold it; else the one for all the rest."""
-        if len(cells) < self.declared[name].series_limit and all(map(_writable, key)):
+        if len(cells) < self.declared[name].limit(partners_in(self.gauges)) and all(map(_writable, key)):
             return key
         self.count(FOLDED, metric=name)
         return (OTHER,) * len(key)
@@ -102,6 +102,12 @@ def _writable(label: str) -> bool:
         return len(label.encode()) <= LABEL_LIMIT
     except UnicodeEncodeError:
         return False
+
+
+def partners_in(gauges: Mapping[str, Mapping[Labels, Sequence[float]]]) -> int:
+    """What a process says how many partners there are; 0 until it knows."""
+    cell = gauges.get(PARTNERS, {}).get(())
+    return int(cell[0]) if cell is not None else 0
 
 
 def _cells(declared: Mapping[str, Metric], kind: Kind) -> dict[str, dict[Labels, Any]]:

