@@ -77,7 +77,7 @@ async def test_a_calculation_that_is_killed_anywhere_is_carried_on(world: World,
     worth = await reach_goals(world, 5)
     await close(world, today())
     asked = (await ask_to_calculate(world, today())).json()["Data"]
-    assert await kill_again_and_again(world, "statement_calculation", stride=6) >= 3
+    assert await kill_again_and_again(world, "statement_calculation", stride=4) >= 3
     statement = await show_statement(world, asked["StatementId"])
     assert statement["Status"] == "CALCULATED"
     (kept,) = await world.sql("SELECT count(*), sum(amount_minor)::bigint FROM statement_commission")
