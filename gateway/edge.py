@@ -112,7 +112,7 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, waited = time.perf_counter(), start_waiting()
         arrival = read_arrival(scope)
-        protocol, operation_id, partner_id, outcome = _protocol_of(arrival.path), "unmatched", "", "ok"
+        protocol, operation_id, partner_id, outcome = protocol_of(arrival.path), "unmatched", "", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
@@ -209,7 +209,7 @@ async def _body(arrival: Arrival, receive: Receive, operation: Operation) -> byt
     return await read_body(receive, declared=arrival.headers.get("content-length"), limit=operation.body_limit)
 
 
-def _protocol_of(path: str) -> Protocol:
+def protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB
