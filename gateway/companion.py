@@ -48,6 +48,9 @@ class _Life:
                 [*role.command, str(theirs)], env={**os.environ, **role.environ}, stdin=subprocess.DEVNULL,
                 start_new_session=True, pass_fds=(theirs, *role.inherits),
             )  # fmt: skip
+        except OSError:
+            os.close(self.pulse)
+            raise
         finally:
             os.close(theirs)
         self.began_s = time.monotonic()
@@ -124,10 +127,21 @@ class Companion:
             self.deaths += 1
             if self._stopping.wait(PAUSES_S[min(self.deaths, len(PAUSES_S)) - 1]):
                 return
-            with self._lock:
-                if self._stopping.is_set():
-                    return
-                self._life = _Life(self._role)
+            if not self._begin():
+                return
+
+    def _begin(self) -> bool:
+        """The next child; False: we were asked to end. No memory or no descriptors: later, as there may be again."""
+        while not self._stopping.is_set():
+            try:
+                with self._lock:
+                    if not self._stopping.is_set():
+                        self._life = _Life(self._role)
+                        return True
+            except OSError as error:
+                log.error("process_not_started", process=self._role.name, error=type(error).__name__)
+                self._stopping.wait(PAUSES_S[-1])
+        return False
 
     def _outlive(self) -> int:
         """The exit status of the present child, ended by itself or because it hung."""

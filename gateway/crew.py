@@ -24,7 +24,8 @@ LEAVE_S = 10.0  # from the order to leave to the end of the last process, always
 WORKERS_S = 6.5  # of it for open requests, the drain included; who is not ready by then is killed
 COMPANIONS_S = 7.5  # and for back office and hub; the rest is PostgreSQL's
 SILENCE_S = 8.0  # a worker without a pulse for so long hangs; a busy machine must not look like that
-BACK_OFFICE_SILENCE_S = 60.0  # a chore may compute for seconds, and nobody waits for an answer
+COMPANION_SILENCE_S = 60.0  # a chore or a page may compute for seconds, and no partner waits for it
+REPLACED_S = 3.0  # for a hub or a back office whose successor is to come, or is there
 NEVER_READY = 3  # deaths of each worker, none of which ever was ready: it is not going to get better by itself
 RENEW_S = 60.0  # for the new workers to get ready; if they don't, the old ones stay
 POLL_S = 0.05
@@ -82,10 +83,12 @@ class Crew:
         self._asked_to_leave = self._asked_to_renew = False
         environ = to_environment(msgspec.structs.replace(settings, chores="elsewhere"))
         python, pid, hub = sys.executable, str(os.getpid()), settings.metrics_socket
-        self._hub_role = Role("metrics-hub", [python, "-m", "gateway.metrics.hub", hub, pid], environ, SILENCE_S)
+        self._hub_role = Role(
+            "metrics-hub", [python, "-m", "gateway.metrics.hub", hub, pid], environ, COMPANION_SILENCE_S
+        )
         self._office_role = Role(
             "back-office", [python, "-m", "gateway.backoffice", pid],
-            to_environment(msgspec.structs.replace(settings, chores="inline")), BACK_OFFICE_SILENCE_S,
+            to_environment(msgspec.structs.replace(settings, chores="inline")), COMPANION_SILENCE_S,
         )  # fmt: skip
         self._worker_role = Role(
             "worker", [python, "-m", "gateway.worker", application, pid, str(listener.fileno())],
@@ -126,6 +129,9 @@ class Crew:
         self._hub = _start([self._hub_role])
         fresh = _start([self._worker_role] * self._settings.workers)
         self._wait_for(lambda: all(w.is_ready for w in fresh) or any(w.deaths for w in fresh), within_s=RENEW_S)
+        if self._asked_to_leave:
+            self._workers += fresh
+            return
         if not all(worker.is_ready for worker in fresh):
             _stop(fresh)
             log.error("renewal_failed", count=len(fresh))
@@ -167,6 +173,7 @@ class Crew:
         if signum == signal.SIGHUP:
             self._asked_to_renew = True
         else:
+            self._departure.by(0.0)  # it begins now, whatever we are doing
             self._asked_to_leave = True
 
 
@@ -180,7 +187,7 @@ def _start(roles: Sequence[Role]) -> list[Companion]:
 def _stop(companions: Sequence[Companion]) -> None:
     for companion in companions:
         companion.ask()
-    _finish(companions, time.monotonic() + COMPANIONS_S)
+    _finish(companions, time.monotonic() + REPLACED_S)
 
 
 def _finish(companions: Sequence[Companion], by_s: float) -> None:

@@ -22,7 +22,7 @@ from gateway.lifeline import READY, beat, end_with_parent, tell
 from gateway.port import BACKLOG
 from gateway.settings import Settings, read_settings
 from gateway.unready import Leaving, is_ready
-from gateway.watched import Watched, watch
+from gateway.watched import Watched, keep_doing, watch
 
 READY_LOOK_S = 0.1
 QUEUE_S = 0.3  # after the drain, the supervisor lets nobody new in; whoever waits in the queue is accepted within that
@@ -60,14 +60,14 @@ class Worker:
     async def _told(self, send: Any, message: Message) -> None:
         await send(message)
         if message["type"] == "lifespan.startup.complete":
-            asyncio.get_running_loop().create_task(self._say_ready(), name="readiness")
+            self._tasks.append(watch("readiness", keep_doing("readiness", self._say_ready)))
 
     async def _say_ready(self) -> None:
-        """Only once Granian serves: while it starts, its loop stops before the pause is over."""
+        """Once; and only when Granian serves: while it starts, its loop stops before the pause is over."""
         await asyncio.sleep(READY_LOOK_S)
-        while not await is_ready(self._application):
-            await asyncio.sleep(READY_LOOK_S)  # noqa: ASYNC110 - it asks the whole application, no event tells it all
-        tell(self._pulse, READY)
+        if await is_ready(self._application):
+            tell(self._pulse, READY)
+            await asyncio.Event().wait()
 
     def _leave(self, replaced: bool) -> None:
         if isinstance(self._application, Leaving):
