@@ -82,6 +82,20 @@ def let_nobody_new_in(listener: socket.socket) -> None:
     listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
+def accept_nobody(listener: int) -> None:
+    """In this process alone: whoever accepts by that descriptor finds nobody waiting; other processes go on.
+
+    Its server must still serve what it has accepted, and would close at once, unread, what it accepts as it stops.
+    """
+    if sys.platform != "linux":
+        return
+    with socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind("")  # an address that the kernel makes up and nobody knows
+        nobody.listen()
+        nobody.setblocking(False)
+        os.dup2(nobody.fileno(), listener, inheritable=False)
+
+
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, tuple[object, ...]]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

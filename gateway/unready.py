@@ -6,8 +6,8 @@ from typing import Any
 from gateway.admission.arrival import read_arrival
 from gateway.edge import protocol_of
 from gateway.jsonio import encode
+from gateway.partners.snapshot import PictureTooOld
 from gateway.problem import render
-from gateway.refusal import Refusal
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -20,17 +20,11 @@ PROBE = {
 }  # fmt: skip
 
 
-class NotOpenYet(Refusal):
-    """The gateway has started and waits for its database. Nothing was done; try again in a moment."""
-
-    status, ob_status = 503, 500  # the standard's files know no 503
-    code, ob_code, outcome = "not_open_yet", "U000", "gateway_error"
-    oauth_error, oauth_status = "temporarily_unavailable", 503
-    title = "The gateway waits for its database"
-
-
 class Waiting:
-    """In the place of an edge that cannot be built yet: alive, not ready, and a refusal for everybody."""
+    """In the place of an edge that cannot be built yet: alive, not ready, and nobody is served.
+
+    Whoever has read nothing yet is in the same position as who has not heard for long, and refuses with the same code.
+    """
 
     def __init__(self, missing: str) -> None:
         self._missing = missing
@@ -41,7 +35,7 @@ class Waiting:
         if scope["path"] == "/readyz":
             return await _answer(send, 503, encode({"status": "not ready", "missing": self._missing}))
         arrival = read_arrival(scope)
-        refusal = NotOpenYet(headers=(("retry-after", "1"),))
+        refusal = PictureTooOld(headers=(("retry-after", "1"),))
         told = render(refusal, protocol=protocol_of(arrival.path), interaction_id=arrival.interaction_id)
         headers = [(name.encode(), value.encode()) for name, value in told.headers]
         await _answer(send, told.status, told.body, (b"content-type", told.content_type.encode()), *headers)

@@ -19,13 +19,14 @@ from granian.log import LogLevels
 
 from gateway import log
 from gateway.lifeline import READY, beat, end_with_parent, tell
-from gateway.port import BACKLOG
+from gateway.port import BACKLOG, accept_nobody
 from gateway.settings import Settings, read_settings
 from gateway.unready import Leaving, is_ready
 from gateway.watched import Watched, keep_doing, watch
 
 READY_LOOK_S = 0.1
 QUEUE_S = 0.3  # after the drain, the supervisor lets nobody new in; whoever waits in the queue is accepted within that
+READ_S = 0.3  # and for the request of whoever was accepted last: Granian closes what it has not begun to read
 Message = MutableMapping[str, Any]
 Application = Callable[..., Awaitable[None]]
 logger = structlog.get_logger(__name__)
@@ -34,9 +35,10 @@ logger = structlog.get_logger(__name__)
 class Worker:
     """The application as Granian sees it, and how this worker stands: alive, ready, leaving."""
 
-    def __init__(self, application: Application, settings: Settings, *, pulse: int) -> None:
+    def __init__(self, application: Application, settings: Settings, *, listener: int, pulse: int) -> None:
         self._application = application
         self._drain_s = settings.drain_s
+        self._listener = listener
         self._pulse = pulse
         self._tasks: list[Watched] = []
 
@@ -74,7 +76,9 @@ class Worker:
             return
         logger.info("worker_leaves", reason="replaced" if replaced else "asked to")
         self._application = Leaving(self._application, says_ready=replaced)
-        asyncio.get_running_loop().call_later(self._drain_s + QUEUE_S, signal.raise_signal, signal.SIGINT)
+        loop, accepts_s = asyncio.get_running_loop(), self._drain_s + QUEUE_S
+        loop.call_later(accepts_s, accept_nobody, self._listener)
+        loop.call_later(accepts_s + READ_S, signal.raise_signal, signal.SIGINT)
 
 
 def serve_here(application: str, *, listener: int, pulse: int, settings: Settings) -> None:
@@ -82,7 +86,7 @@ def serve_here(application: str, *, listener: int, pulse: int, settings: Setting
 
     def load() -> Worker:
         module, _, factory = application.partition(":")
-        return Worker(getattr(importlib.import_module(module), factory)(), settings, pulse=pulse)
+        return Worker(getattr(importlib.import_module(module), factory)(), settings, listener=listener, pulse=pulse)
 
     server: Any = Granian(
         application,

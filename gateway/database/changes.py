@@ -99,14 +99,16 @@ class ChangeFeed:
 
     async def _turn(self) -> None:
         """Hear what is new, by a session of its own: a pool that is used up must not keep a suspension from biting."""
+        heard = False
         try:
             async with asyncio.timeout(TURN_S):
                 if self._listener is None or self._listener.is_closed():
                     self._listener = await self._listen()
                 await self._tell(self._listener)
-        except BaseException:
-            self._hang_up()  # whatever state it is in
-            raise
+            heard = True
+        finally:
+            if not heard:
+                self._hang_up()  # whatever state the session is in
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_S):  # not wait_for: on Python 3.11 that loses a cancellation to a NOTIFY
                 await self._wake.wait()

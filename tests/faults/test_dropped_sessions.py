@@ -138,7 +138,7 @@ async def test_the_chores_go_on_after_their_leaders_session_was_dropped(database
         return 0
 
     async with admin(database.url) as conn, BackOffice(database, [Chore("count", 0.02, count)]).working():
-        for _ in range(3):
+        for _ in range(2):
             before = runs
             await until(lambda before=before: _is(runs > before + 1))  # type: ignore[misc]
             assert shown_leader() == 1

@@ -138,7 +138,7 @@ def test_a_worker_without_its_database_waits_not_ready_instead_of_dying(served: 
         refused = served.get("/partner/v1/campaigns")
         assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
             503,
-            "not_open_yet",
+            "configuration_stale",
             "1",
         )
     finally:
@@ -172,6 +172,7 @@ def is_leaving(leaving: Serving) -> bool:
     return (answer.status_code, answer.headers.get("connection")) == (503, "close")
 
 
+@pytest.mark.long
 def test_a_gateway_whose_every_process_hangs_ends_in_ten_seconds() -> None:
     with tempfile.TemporaryDirectory(prefix="parasol-hang-", dir=memory_folder()) as folder:
         with serving(Path(folder), workers=1) as hung:

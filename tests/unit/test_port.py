@@ -7,15 +7,16 @@ import sys
 
 import pytest
 
-from gateway.port import PortBusy, let_nobody_new_in, listening
+from gateway.port import PortBusy, accept_nobody, let_nobody_new_in, listening
 
 GIVEN = """
 import os, socket
-with socket.socket() as bound:
-    bound.bind(("127.0.0.1", 0))
-    bound.listen()
-    os.dup2(bound.fileno(), 3)
-    name = bound.getsockname()
+bound = socket.socket()
+bound.bind(("127.0.0.1", 0))
+bound.listen()
+name = bound.getsockname()
+if (own := bound.detach()) != 3:
+    os.dup2(own, 3)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 from gateway.port import listening
 with listening("127.0.0.1", 1) as given:
@@ -52,3 +53,19 @@ def test_who_waits_in_the_queue_is_served_and_nobody_new_gets_in() -> None:
                 accepted.sendall(b"its answer")
             listener.close()
             assert early.recv(100) == b"its answer"
+
+
+def test_a_process_that_stops_accepting_leaves_the_queue_to_the_others() -> None:
+    """A worker that stops and still accepts closes, unread, what it was sent: a reload reset requests."""
+    with listening("127.0.0.1", 0) as listener:
+        listener.listen()
+        with socket.socket(fileno=os.dup(listener.fileno())) as another:
+            accept_nobody(listener.fileno())
+            listener.setblocking(False)
+            with socket.create_connection(another.getsockname()) as caller:
+                with pytest.raises(BlockingIOError):
+                    listener.accept()
+                accepted, _ = another.accept()
+                with accepted:
+                    caller.sendall(b"a request")
+                    assert accepted.recv(100) == b"a request"
