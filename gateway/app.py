@@ -1,11 +1,13 @@
 """The composition root: every room is built here, once, from the settings, and plugged into the others by hand."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
@@ -32,8 +34,13 @@ from gateway.policies.throttle import Throttle
 from gateway.rooms import Foundation, build_rooms
 from gateway.routes import bind
 from gateway.settings import Settings, read_settings
+from gateway.unready import Waiting
+from gateway.watched import keep_doing, watch
 
 STATIC = Path(__file__).parent / "static"
+CLOSE_S = 3.0  # the house closes by then, or is left as it is: the process ends
+FIRST_TRY_S = 5.0  # a worker that is not open by then says so to whoever asks, instead of keeping them waiting
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +126,62 @@ def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorB
 
 
 class Application:
-    """What the server runs: the lifespan opens the house, every request goes straight to its edge."""
+    """What the server runs: the lifespan opens the house, every request goes straight to its edge.
+
+    A database that is away is waited for, not ready: to die of it would help nobody.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._edge: Edge | None = None
-        self._lifespan = Starlette(lifespan=self._open)
+        self._edge: Edge | Waiting = Waiting("database")
+        self._lifespan = Starlette(lifespan=self._live)
+        self._tried, self._leaving, self._closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._broken: Exception | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._edge is not None:
-            await self._edge(scope, receive, send)
-        else:
-            await self._lifespan(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            return self._edge(scope, receive, send)
+        return self._lifespan(scope, receive, send)
 
     @asynccontextmanager
-    async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        async with open_house(self._settings) as house:
-            self._edge = house.edge
-            pass_over_what_is_here()
+    async def _live(self, _: Starlette) -> AsyncIterator[None]:
+        house = watch("house", keep_doing("house", self._keep_open))
+        try:
+            await _within(FIRST_TRY_S, self._tried)
+            if self._broken is not None:
+                raise self._broken
             yield
-            self._edge = None
+        finally:
+            self._leaving.set()
+            if isinstance(self._edge, Edge):
+                await _within(CLOSE_S, self._closed)
+            await house.end()
+
+    async def _keep_open(self) -> None:
+        """Open the house, keep it until we leave, close it. Without its database: fail, and be asked again."""
+        try:
+            async with open_house(self._settings) as house:
+                self._edge = house.edge
+                pass_over_what_is_here()
+                self._tried.set()
+                await self._leaving.wait()
+        except AWAY as error:
+            self._edge = Waiting("migrations" if isinstance(error, asyncpg.UndefinedTableError) else "database")
+            raise
+        except Exception as error:  # what waiting does not mend ends this process
+            self._broken = error
+            raise
+        finally:
+            self._tried.set()
+        self._closed.set()
+        await asyncio.Event().wait()  # nothing is left but to be ended
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for it, but no longer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def create() -> Application:

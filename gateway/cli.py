@@ -145,6 +145,19 @@ def serve(
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
+def reload(home: Home = HOME) -> None:
+    """Let the gateway of HOME serve with the version that is installed now, without refusing anybody.
+
+    New workers start, and once they are ready, the old ones answer what they have accepted and end. Run
+    `parasol migrate` before, if the new version needs it. Exit status 2 when the old ones had to stay.
+    """
+    from gateway.renewal import renew
+
+    typer.echo(renew(home))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
 def migrate(home: Home = HOME) -> None:
     """Bring the database up to this version's schema. Safe to run again.
 

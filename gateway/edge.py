@@ -126,7 +126,7 @@ class Edge:
         if self._proxies is not None:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
-        protocol, operation_id, outcome = _protocol_of(arrival.path), "unmatched", "ok"
+        protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
@@ -258,7 +258,7 @@ def _unsniffed(send: Send) -> Send:
     return with_header
 
 
-def _protocol_of(path: str) -> Protocol:
+def protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB

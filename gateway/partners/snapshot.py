@@ -24,6 +24,8 @@ from gateway.partners.turns import Turns, lasting
 from gateway.policies.policy import Policy
 from gateway.refusal import Refusal
 
+DOOR_LIMIT_S = 5.0  # a suspension must bite: who has not heard for so long serves nobody
+assert DOOR_LIMIT_S < PICTURE_LIMIT_S, "settlement counts on the longer one"
 _KINDS = ("partner", "policy", "contract", "app_key", "grant")  # changes that a snapshot shows
 PIECE = 128  # names a query, changes a picture: their rows hold the loop for a millisecond or two, a suspension in the
 # middle of a great apply waits for one piece
@@ -37,7 +39,7 @@ class TermsUnreadable(Refusal):
 
 
 class PictureTooOld(Refusal):
-    """This worker has not heard for a minute who may do what under which terms, so it does nothing. Try again."""
+    """This worker has not heard for 5 seconds who may do what under which terms, so it does nothing. Try again."""
 
     status, ob_status = 503, 500  # the standard's files know no 503
     code, ob_code, outcome = "configuration_stale", "U000", "gateway_error"
@@ -82,8 +84,8 @@ class Snapshot:
 class SnapshotKeeper:
     """One instance a worker. Start the change feed, `load`, and subscribe `refresh` to the feed.
 
-    `age_s` says how long ago the picture was surely current: settlement counts on it that nobody prices by one that is
-    older than PICTURE_LIMIT_S (recording.py), and a suspension must not wait for a worker that is cut off.
+    `age_s` says how long ago the picture was surely current: a suspension must not wait for a worker that is cut off
+    (DOOR_LIMIT_S), and settlement counts on it that nobody prices by one older than PICTURE_LIMIT_S (recording.py).
     """
 
     def __init__(self, database: Database, *, age_s: Callable[[], float] = lambda: 0.0) -> None:
@@ -98,8 +100,8 @@ class SnapshotKeeper:
     def current(self) -> Snapshot:
         """Raises PictureTooOld."""
         assert self._current is not None, "load comes before the first request"
-        if self._age_s() > PICTURE_LIMIT_S:
-            raise PictureTooOld
+        if self._age_s() > DOOR_LIMIT_S:
+            raise PictureTooOld(headers=(("retry-after", "1"),))
         return self._current
 
     async def load(self) -> None:

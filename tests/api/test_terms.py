@@ -15,7 +15,7 @@ from gateway.events.outbox import BANK_ZONE, Event, append
 from gateway.jsonio import canonical, decode
 from gateway.partners.apply import apply
 from gateway.partners.contract import FOREVER_MS
-from gateway.partners.recording import PICTURE_LIMIT_S
+from gateway.partners.snapshot import DOOR_LIMIT_S
 from gateway.routes import POLICY_OPERATIONS
 from tests.api.settling import approved, calculate, close, issue, jobs, later, redeem, today
 from tests.api.test_console import enter, key_of
@@ -161,12 +161,13 @@ async def test_operators_see_whose_terms_cannot_be_read(world: World) -> None:
     assert 'parasol_terms_unreadable{partner="parkco"} 1' in metrics.text
 
 
-async def test_a_worker_cut_off_for_a_minute_refuses_and_comes_back(world: World) -> None:
+async def test_a_worker_cut_off_for_5_s_refuses_and_comes_back(world: World) -> None:
     feed = world.house.foundation.feed
     await world.client("parkco").token()
     await feed.stop()
-    feed._current_at_s -= PICTURE_LIMIT_S + 1
+    feed._current_at_s -= DOOR_LIMIT_S + 1
     answer = await world.client("parkco").call("GET", CAMPAIGNS)
     assert (answer.status_code, answer.json()["code"]) == (503, "configuration_stale")
+    assert answer.headers["retry-after"] == "1"
     await feed.catch_up()
     assert (await world.client("parkco").call("GET", CAMPAIGNS)).status_code == 200

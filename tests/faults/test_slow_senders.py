@@ -18,7 +18,8 @@ import pytest
 
 from gateway.admission.bodies import PATIENCE_S, WAITING_LIMIT
 from gateway.demo.client import PartnerClient
-from gateway.serve import allow_files, is_ready
+from gateway.serve import is_ready
+from gateway.worker import allow_files
 from tests.conftest import memory_folder
 
 STALLED = 1_200

@@ -124,7 +124,8 @@ async def test_a_suspension_reaches_every_worker_within_a_second_by_notification
     started = time.monotonic()
     async with applied.transaction() as conn:
         await suspend(conn, "metro", reason="test", actor="tester", now_ms=NOW)
-    await asyncio.wait_for(asyncio.gather(*(worker.refreshed.wait() for worker in workers)), SECOND)
+    async with asyncio.timeout(SECOND):
+        await asyncio.gather(*(worker.refreshed.wait() for worker in workers))
     assert time.monotonic() - started < SECOND
     assert {worker.keeper.current.partners["metro"].state for worker in workers} == {PartnerState.SUSPENDED}
 
@@ -136,7 +137,8 @@ async def test_a_lost_notification_is_made_up_for_within_a_second_by_polling(
     async with applied.transaction() as conn:  # what announce does, without its NOTIFY
         await conn.execute("INSERT INTO partner_state VALUES ('metro', 'SUSPENDED', $1, 'tester', 'test')", NOW)
         await conn.execute("INSERT INTO change (kind, key, at_ms) VALUES ('partner', 'metro', $1)", NOW)
-    await asyncio.wait_for(asyncio.gather(*(worker.refreshed.wait() for worker in workers)), SECOND)
+    async with asyncio.timeout(SECOND):
+        await asyncio.gather(*(worker.refreshed.wait() for worker in workers))
     assert {worker.keeper.current.partners["metro"].state for worker in workers} == {PartnerState.SUSPENDED}
 
 

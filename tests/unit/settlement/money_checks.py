@@ -180,7 +180,8 @@ class MoneyChecks(RuleBasedStateMachine):
             cwd=ROOT,
         )  # fmt: skip
         try:
-            await asyncio.wait_for(process.wait(), after_ms / 1000 + 0.001)
+            async with asyncio.timeout(after_ms / 1000 + 0.001):
+                await process.wait()
         except TimeoutError:
             process.send_signal(signal.SIGKILL)
             await process.wait()
