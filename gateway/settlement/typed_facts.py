@@ -19,7 +19,6 @@ from gateway.settlement.facts import GROUP_ROWS
 from gateway.settlement.seal import NOBODY
 
 PARTIES = ("bank", "partner", "merchant", "network")  # the order of the split: docs/settlement-rules.md §6
-SETTLED = ("redemption.confirmed", "redemption.reversed", "goal.reached")
 LEAF_VERSION = 2  # of what is sealed: docs/settlement-rules.md §2
 _READERS = 2  # groups of rows read beside each other
 _DUCKDB: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "128MB"}

@@ -74,11 +74,12 @@ async def test_closing_does_not_read_or_sort_what_other_days_hold(database: Data
     async with database.transaction() as conn:
         await conn.execute("ANALYZE event")
         first, last = await days.places_of(conn, DAY)
+        ends = await conn.fetchrow("SELECT min(seq), max(seq) FROM event WHERE business_day = $1", DAY)
         plan = await conn.fetch(f"EXPLAIN {days.LEAVES}", DAY, first, last, ["goal.reached"])
     text = "\n".join(row[0] for row in plan)
     assert "Sort" not in text
     assert "seq >=" in text
-    assert (first, last) == (1, 6999)
+    assert (first, last) == tuple(ends)
 
 
 async def test_a_large_day_is_read_by_a_process_of_its_own_and_found_the_same(

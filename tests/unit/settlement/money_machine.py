@@ -171,7 +171,7 @@ class Bank:
             await self.ops.approve(
                 self._call(operator, ApproveStatement(operator.role, shown["Sha256"]), StatementId=statement_id)  # type: ignore[arg-type]
             )
-        await self.ops.issue(self._call(CHECKER, None, StatementId=statement_id))
+        await self.ops.issue(self._call(CHECKER, Decision("both looked"), StatementId=statement_id))
 
     async def refuse(self, statement_id: str) -> None:
         await self.ops.refuse(self._call(CHECKER, RefuseStatement("not today"), StatementId=statement_id))
