@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from gateway.call import Operator, OpsCall
+from gateway.call import Decision, Operator, OpsCall
 from gateway.clock import Day, local_day
 from gateway.database import Database
 from gateway.discounts.desk import RedemptionDesk
@@ -168,9 +168,8 @@ class Bank:
     async def issue(self, statement_id: str) -> None:
         shown = await self.statement(statement_id)
         for operator in (MAKER, CHECKER):
-            await self.ops.approve(
-                self._call(operator, ApproveStatement(operator.role, shown["Sha256"]), StatementId=statement_id)  # type: ignore[arg-type]
-            )
+            said = ApproveStatement(operator.role, shown["Sha256"], "looked")  # type: ignore[arg-type]
+            await self.ops.approve(self._call(operator, said, StatementId=statement_id))
         await self.ops.issue(self._call(CHECKER, Decision("both looked"), StatementId=statement_id))
 
     async def refuse(self, statement_id: str) -> None:
