@@ -27,8 +27,8 @@ class Turns:
 
 @contextmanager
 def lasting() -> Iterator[None]:
-    """What is made here stays: the cyclic collector does not walk through it in between (0.1 s at thousands of partners),
-    nor ever after in a process that has set aside what it started with."""
+    """What is made here stays: the cyclic collector does not walk through it in between (0.1 s at thousands of
+    partners), nor ever after in a process that has set aside what it started with."""
     was_on = gc.isenabled()
     gc.disable()
     try:
