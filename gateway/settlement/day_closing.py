@@ -16,6 +16,7 @@ from gateway.jobs.model import Job, JobFailed, JobKind, Wish
 from gateway.keyring import Keyring
 from gateway.settlement.facts import FactsWriter
 from gateway.settlement.life import check_in_order
+from gateway.settlement.model import SealedDay
 from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer
 from gateway.settlement.sealed_files import Draft, SealedFiles
 from gateway.settlement.store import days
@@ -70,11 +71,19 @@ class DayClosing:
             last = await days.last_head(conn)
         check_in_order(day, last_head=last[0] if last else None)
         sealer = DaySealer()
-        place = self.files.draft(day)
-        with FactsWriter(place) as writer:
-            draft = Draft(writer)
-            await self.files.read(day, sealer.add, draft.add)
-            written = await asyncio.to_thread(draft.finish)
+        async with self.files.drafting(day) as place:
+            with FactsWriter(place) as writer:
+                draft = Draft(writer)
+                await self.files.read(day, sealer.add, draft.add)
+                written = await asyncio.to_thread(draft.finish)
+            sealed = await self._sign(day, sealer, last=last, operator_id=operator_id, now_ms=now_ms)
+            if written is not None:
+                await self.files.keep(sealed, sealer.trees(), written=written, draft=place, now_ms=now_ms)
+
+    async def _sign(
+        self, day: date, sealer: DaySealer, *, last: tuple[date, bytes] | None, operator_id: str, now_ms: int
+    ) -> SealedDay:
+        """Sealed for good, with or without its file."""
         sealed = await asyncio.to_thread(
             sealer.seal, day, bank=self.bank, previous_head_hash=last[1] if last else FIRST, audit_head=None,
             sign=lambda head: self.keyring.sign("statement", head, header={"typ": HEAD_TYPE}),
@@ -87,5 +96,4 @@ class DayClosing:
                 conn, actor=operator_id, action="day.sealed", subject=day.isoformat(),
                 detail={"events": sealed.event_count, "root_hash": sealed.root_hash.hex()}, now_ms=now_ms,
             )  # fmt: skip
-        if written is not None:
-            await self.files.keep(sealed, sealer.trees(), written=written, draft=place, now_ms=now_ms)
+        return sealed

@@ -8,7 +8,8 @@ partner first. Where the leaves themselves differ from the seal, nothing is sett
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,13 +21,13 @@ import structlog
 from gateway import metrics
 from gateway.database import Database
 from gateway.jobs.model import JobFailed
+from gateway.settlement.drafts import DRAFT, SEALED, writing_in
 from gateway.settlement.facts import WRITER_VERSION, FactsFile, FactsWriter, file_sha256
 from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
 from gateway.settlement.seal import DaySealer
 from gateway.settlement.store import days
 
-FOLDER = "sealed"
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
+FILE_MODE = 0o600
 UNWRITABLE = (OSError, ValueError, duckdb.Error, pa.ArrowException)  # what a writer of typed rows may stumble over
 Batch = Sequence[tuple[str | None, bytes]]
 log = structlog.get_logger(__name__)
@@ -73,7 +74,7 @@ class SealedFiles:
     home: Path
 
     def place(self, day: date) -> Path:
-        return self.home / FOLDER / f"{day.isoformat()}.parquet"
+        return self.home / SEALED / f"{day.isoformat()}.parquet"
 
     async def ready(self, day: date, *, now_ms: int) -> Path:
         """The day's file, as the database knows it. Raises SealBroken."""
@@ -91,18 +92,17 @@ class SealedFiles:
         assert sealed is not None, "only sealed days have files"
         log.info("sealed_file_rebuilt", business_day=day)
         sealer = DaySealer()
-        draft = self.draft(day)
-        with FactsWriter(draft) as writer:
-            await self.read(day, sealer.add, writer.add)
-            written = await asyncio.to_thread(writer.finish)
-        await self.keep(sealed, sealer.trees(), written=written, draft=draft, now_ms=now_ms)
+        async with self.drafting(day) as draft:
+            with FactsWriter(draft) as writer:
+                await self.read(day, sealer.add, writer.add)
+                written = await asyncio.to_thread(writer.finish)
+            await self.keep(sealed, sealer.trees(), written=written, draft=draft, now_ms=now_ms)
 
     async def keep(
         self, sealed: SealedDay, trees: tuple[PartnerTree, ...], *, written: FactsFile, draft: Path, now_ms: int
     ) -> None:
         """Put the draft into its place, if its leaves are the sealed ones of all partners. Raises SealBroken."""
         if broken := differing(sealed.trees, trees):
-            await asyncio.to_thread(draft.unlink)
             metrics.count("parasol_seals_broken_total")
             log.error("seal_broken", business_day=sealed.day, count=len(broken))
             raise SealBroken(
@@ -131,13 +131,17 @@ class SealedFiles:
             if working is not None:
                 await working
 
-    def draft(self, day: date) -> Path:
-        """A new place to write at, as two statements may need the same day made again at once; its folder is made, for
-        nobody else's eyes."""
-        folder = self.home / FOLDER
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        folder.chmod(FOLDER_MODE)
-        return folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}.draft"
+    @asynccontextmanager
+    async def drafting(self, day: date) -> AsyncIterator[Path]:
+        """A new place to write at, as two statements may need the same day made again at once; what has not been kept
+        in the end is removed."""
+        with ExitStack() as held:
+            folder = await asyncio.to_thread(held.enter_context, writing_in(self.home / SEALED))
+            draft = folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}{DRAFT}"
+            try:
+                yield draft
+            finally:
+                draft.unlink(missing_ok=True)
 
 
 def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> list[str]:
