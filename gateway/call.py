@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway import audit
+from gateway.database import Connection
 from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
 
@@ -137,6 +139,13 @@ class OpsCall:
     body: Any
     raw_body: bytes = b""
     source: str = ""
+
+    async def record(self, conn: Connection, *, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Who did it and from where, into the audit trail, in the transaction of what was done."""
+        await audit.record(
+            conn, actor=self.operator.operator_id, action=action, subject=subject,
+            detail={**detail, "from": self.source}, now_ms=self.now_ms,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
