@@ -216,9 +216,6 @@ class Contract(_Terms, frozen=True, kw_only=True):
     def find_discount(self, discount_id: str) -> Discount | None:
         return next((discount for discount in self.discount if discount.id == discount_id), None)
 
-    def find_commission(self, goal: str) -> Commission | None:
-        return next((commission for commission in self.commission if commission.goal == goal), None)
-
 
 FOREVER_MS = 253_402_300_800_000  # the year 10000: after every term
 
