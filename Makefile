@@ -4,6 +4,7 @@
 
 PORT ?= 8080
 WORKERS ?= 2
+PROCESSES ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,11 +21,11 @@ help:  ## this list
 run: venv  ## one partner's whole journey, then stay up (ONCE=1 ends with the journey's status; PORT=8080 WORKERS=2)
 	@$(BIN)/parasol run $(if $(filter-out 0,$(ONCE)),--once) --port $(PORT) --workers $(WORKERS)
 
-test: check  ## format, lint, types, import contracts, all tests
-	@$(BIN)/pytest
+test: check  ## format, lint, types, import contracts, all tests, in two processes (PROCESSES=0: in this one)
+	@$(BIN)/pytest -n $(PROCESSES) --max-worker-restart 0
 
 test-long: check  ## long histories and drills, which `make test` leaves out; some minutes
-	@$(BIN)/pytest -m long -o faulthandler_timeout=1800
+	@$(BIN)/pytest -m long -o faulthandler_timeout=1800 -o run_timeout=10800
 
 check: venv  ## the same without the tests: seconds, before every commit
 	@$(BIN)/ruff format --check --quiet . || { echo "Run \`$(BIN)/ruff format .\`"; exit 1; }

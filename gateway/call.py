@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway import audit
+from gateway.database import Connection
 from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
 
@@ -157,6 +159,12 @@ class OpsCall:
     body: Any
     raw_body: bytes = b""
     source: str = ""
+
+    async def record(self, conn: Connection, *, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Who did it (the trail itself adds from where), in the transaction of what was done."""
+        await audit.record(
+            conn, actor=self.operator.operator_id, action=action, subject=subject, detail=detail, now_ms=self.now_ms
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
+from gateway.settlement.drafts import remove_abandoned
 from gateway.settlement.keys_api import StatementKeysApi
 from gateway.settlement.ops_api import SettlementOps
 from gateway.settlement.posting import CommissionBooking
@@ -243,7 +244,8 @@ def settlement(base: Foundation) -> Wing:
         BusinessDateApi(database),
         JobsApi(database, by_name(kinds)),
     )
-    return Wing(rooms, JobRunner(database, kinds).chores())
+    drafts = Chore("remove abandoned drafts", 60, lambda _: remove_abandoned(home))
+    return Wing(rooms, (drafts, *JobRunner(database, kinds).chores()))
 
 
 def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:

@@ -220,9 +220,6 @@ class Contract(_Terms, frozen=True, kw_only=True):
     def find_discount(self, discount_id: str) -> Discount | None:
         return next((discount for discount in self.discount if discount.id == discount_id), None)
 
-    def find_commission(self, goal: str) -> Commission | None:
-        return next((commission for commission in self.commission if commission.goal == goal), None)
-
 
 _TERMS = 65_536  # pairs of days and a zone: of ten times more versions than a bank will have; 200 bytes each
 FOREVER_MS = 253_402_300_800_000  # the year 10000: after every term

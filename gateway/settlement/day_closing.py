@@ -17,6 +17,7 @@ from gateway.keyring import Keyring
 from gateway.settlement.audit_anchor import SEALED
 from gateway.settlement.day_file import read_day
 from gateway.settlement.life import check_in_order
+from gateway.settlement.model import SealedDay
 from gateway.settlement.seal import FIRST, HEAD_TYPE, seal_day
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.store import days
@@ -73,8 +74,19 @@ class DayClosing:
                 await days.sealing_bank(conn) or self.bank
             )  # a statement's heads have one name, whatever we are called
         check_in_order(day, last_head=last[0] if last else None)
-        place = self.files.draft(day)
-        found = await read_day(self.database, day, place=place)
+        async with self.files.drafting(day) as place:
+            found = await read_day(self.database, day, place=place)
+            sealed = await self._sign(
+                day, found, last=last, trail=trail, bank=bank, operator_id=operator_id, now_ms=now_ms
+            )
+            if found.written is not None:
+                await self.files.keep(sealed, found.trees, written=found.written, draft=place, now_ms=now_ms)
+
+    async def _sign(
+        self, day: date, found: DayFound, *, last: tuple[date, bytes] | None, trail: tuple[int, bytes] | None, bank: str,
+        operator_id: str, now_ms: int,
+    ) -> SealedDay:  # fmt: skip
+        """Sealed for good, with or without its file."""
         sealed = await asyncio.to_thread(
             seal_day, day, found.trees, bank=bank, previous_head_hash=last[1] if last else FIRST,
             audit_head=trail[1] if trail else None,
@@ -88,5 +100,4 @@ class DayClosing:
                 conn, actor=operator_id, action=SEALED, subject=day.isoformat(),
                 detail={"events": sealed.event_count, "root_hash": sealed.root_hash.hex()}, now_ms=now_ms,
             )  # fmt: skip
-        if found.written is not None:
-            await self.files.keep(sealed, found.trees, written=found.written, draft=place, now_ms=now_ms)
+        return sealed

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from gateway import audit, metrics
+from gateway import metrics
 from gateway.call import Answer, OpsCall, Reason
 from gateway.clock import Day, local_day
 from gateway.database import Connection, Database
@@ -82,8 +82,8 @@ class SettlementOps:
             row = await _next_statement(conn, call, to_day=to_day, currency=currency)
             await statements.insert_statement(conn, row)
             await wish(conn, calculation_of(row), operator_id=row.requested_by, now_ms=call.now_ms)
-            await _record(
-                conn, call, action="statement.requested", subject=row.statement_id,
+            await call.record(
+                conn, action="statement.requested", subject=row.statement_id,
                 detail={"partner": row.partner_id, "from": row.from_day.isoformat(), "to": row.to_day.isoformat()},
             )  # fmt: skip
         return Answer(202, {"Data": statement_members(row)})
@@ -120,8 +120,8 @@ class SettlementOps:
             await statements.save_approval(conn, row.statement_id, approval, now_ms=call.now_ms)
             state = state_after([*given, approval])
             await statements.save_state(conn, row.statement_id, state=state, issued_at_ms=None)
-            await _record(
-                conn, call, action="statement.approved", subject=row.statement_id,
+            await call.record(
+                conn, action="statement.approved", subject=row.statement_id,
                 detail={"role": wanted.role, "sha256": wanted.sha256, "reason": wanted.reason},
             )  # fmt: skip
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": state}})
@@ -134,7 +134,7 @@ class SettlementOps:
             check_refusable(row.state)
             by = f"refused by {call.operator.operator_id}: {reason}"
             await statements.save_refused(conn, row.statement_id, reason=by)
-            await _record(conn, call, action="statement.refused", subject=row.statement_id, detail={"reason": reason})
+            await call.record(conn, action="statement.refused", subject=row.statement_id, detail={"reason": reason})
         metrics.count("parasol_statements_total", state="REFUSED")
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": "REFUSED"}})
 
@@ -148,7 +148,7 @@ class SettlementOps:
             await append(conn, [_issued(row, now_ms=call.now_ms)], now_ms=call.now_ms)
             await wish(conn, booking_of(row), operator_id=call.operator.operator_id, now_ms=call.now_ms)
             detail = {**row.totals, "reason": call.body.reason}
-            await _record(conn, call, action="statement.issued", subject=row.statement_id, detail=detail)
+            await call.record(conn, action="statement.issued", subject=row.statement_id, detail=detail)
         metrics.count("parasol_statements_total", state="ISSUED")
         metrics.gauge("parasol_settlement_accrued_minor", row.totals["net_minor"], partner=row.partner_id)
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": "ISSUED"}})
@@ -196,10 +196,3 @@ async def _statement(conn: Connection, call: OpsCall, *, lock: bool) -> Statemen
     if row is None:
         raise UnknownResource("There is no such statement; see GET /admin/v1/statements")
     return row
-
-
-async def _record(conn: Connection, call: OpsCall, *, action: str, subject: str, detail: dict[str, Any]) -> None:
-    await audit.record(
-        conn, actor=call.operator.operator_id, action=action, subject=subject, detail=detail,
-        now_ms=call.now_ms,
-    )  # fmt: skip

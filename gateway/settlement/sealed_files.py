@@ -8,7 +8,8 @@ partner first. Where the leaves themselves differ from the seal, nothing is sett
 import asyncio
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,12 +20,12 @@ from gateway import metrics
 from gateway.database import Database
 from gateway.jobs.model import JobFailed
 from gateway.settlement.day_file import read_day
+from gateway.settlement.drafts import DRAFT, SEALED, writing_in
 from gateway.settlement.facts import WRITER_VERSION, FactsFile, file_sha256
 from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
 from gateway.settlement.store import days
 
-FOLDER = "sealed"
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
+FILE_MODE = 0o600
 log = structlog.get_logger(__name__)
 
 
@@ -43,7 +44,7 @@ class SealedFiles:
     home: Path
 
     def place(self, day: date) -> Path:
-        return self.home / FOLDER / f"{day.isoformat()}.parquet"
+        return self.home / SEALED / f"{day.isoformat()}.parquet"
 
     async def ready(self, day: date, *, now_ms: int) -> Path:
         """The day's file, as the database knows it. Raises SealBroken."""
@@ -60,18 +61,17 @@ class SealedFiles:
             sealed = await days.sealed_day(conn, day)
         assert sealed is not None, "only sealed days have files"
         log.info("sealed_file_rebuilt", business_day=day)
-        draft = self.draft(day)
-        found = await read_day(self.database, day, place=draft)
-        if found.written is None:
-            raise JobFailed(f"the file of {day} cannot be written; the log says why")
-        await self.keep(sealed, found.trees, written=found.written, draft=draft, now_ms=now_ms)
+        async with self.drafting(day) as draft:
+            found = await read_day(self.database, day, place=draft)
+            if found.written is None:
+                raise JobFailed(f"the file of {day} cannot be written; the log says why")
+            await self.keep(sealed, found.trees, written=found.written, draft=draft, now_ms=now_ms)
 
     async def keep(
         self, sealed: SealedDay, trees: tuple[PartnerTree, ...], *, written: FactsFile, draft: Path, now_ms: int
     ) -> None:
         """Put the draft into its place, if its leaves are the sealed ones of all partners. Raises SealBroken."""
         if broken := differing(sealed.trees, trees):
-            await asyncio.to_thread(draft.unlink)
             metrics.count("parasol_seals_broken_total")
             log.error("seal_broken", business_day=sealed.day, count=len(broken))
             raise SealBroken(
@@ -84,13 +84,17 @@ class SealedFiles:
             file = SealedFile(written.sha256, written.rows, written.writer_version)
             await days.save_sealed_file(conn, sealed.day, file, now_ms=now_ms)
 
-    def draft(self, day: date) -> Path:
-        """A new place to write at, as two statements may need the same day made again at once; its folder is made, for
-        nobody else's eyes."""
-        folder = self.home / FOLDER
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        folder.chmod(FOLDER_MODE)
-        return folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}.draft"
+    @asynccontextmanager
+    async def drafting(self, day: date) -> AsyncIterator[Path]:
+        """A new place to write at, as two statements may need the same day made again at once; what has not been kept
+        in the end is removed."""
+        with ExitStack() as held:
+            folder = await asyncio.to_thread(held.enter_context, writing_in(self.home / SEALED))
+            draft = folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}{DRAFT}"
+            try:
+                yield draft
+            finally:
+                draft.unlink(missing_ok=True)
 
 
 def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> list[str]:

@@ -7,6 +7,7 @@ needs in memory goes back to the system when it ends.
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from gateway.jsonio import decode
 from gateway.keyring import Keyring
 from gateway.partners.recorded import recorded_versions
 from gateway.settlement.calculation import SettledDay, Written, calculate
+from gateway.settlement.drafts import WORK, writing_in
 from gateway.settlement.engine import FactsDisagree, Opening
 from gateway.settlement.model import Counts, StatementRow
 from gateway.settlement.own_verification import VerifierLost, refusals
@@ -51,22 +53,19 @@ class Calculation:
         row = await self._row(statement_id)
         if row.state != "CALCULATING":
             return
-        files, folder = StatementFiles(self.home), self._folder(statement_id)
-        try:
+        with self._folder(statement_id) as folder:
             written = await self._write(row, folder, sign=self._sign)
             await self._verify(row, written, folder)
             await self._keep(row, written)
-            files.put(row.statement_id, written.file)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            StatementFiles(self.home).put(row.statement_id, written.file)
 
     async def remake(self, statement_id: str) -> None:
         """The same bytes as ever, or JobFailed."""
         row = await self._row(statement_id)
         assert row.sha256 is not None, "only a calculated statement has a file"
         assert row.signature is not None
-        signature, folder = row.signature, self._folder(statement_id)
-        try:
+        signature = row.signature
+        with self._folder(statement_id) as folder:
             written = await self._write(row, folder, sign=lambda _: signature)
             if written.sha256 != row.sha256:
                 raise JobFailed(
@@ -75,8 +74,6 @@ class Calculation:
                     final=True,
                 )
             StatementFiles(self.home).put(row.statement_id, written.file)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     async def _row(self, statement_id: str) -> StatementRow:
         async with self.database.connection() as conn:
@@ -84,12 +81,17 @@ class Calculation:
         assert row is not None, "a job's statement is there, and statements are kept"
         return row
 
-    def _folder(self, statement_id: str) -> Path:
-        """Empty, whatever an attempt of before has left."""
-        folder = StatementFiles(self.home).folder() / f"{statement_id}.work"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        return folder
+    @contextmanager
+    def _folder(self, statement_id: str) -> Iterator[Path]:
+        """Empty, whatever an attempt of before has left; gone in the end."""
+        with writing_in(StatementFiles(self.home).folder) as parent:
+            folder = parent / f"{statement_id}{WORK}"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _write(self, row: StatementRow, folder: Path, *, sign: Callable[[bytes], str]) -> Written:
         async with self.database.transaction() as conn:
