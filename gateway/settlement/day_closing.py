@@ -15,7 +15,7 @@ from gateway.events.outbox import BANK_ZONE, close_to_writers
 from gateway.jobs.model import Job, JobFailed, JobKind, Wish
 from gateway.keyring import Keyring
 from gateway.settlement.audit_anchor import SEALED
-from gateway.settlement.day_file import read_day
+from gateway.settlement.day_file import DayRead, read_day
 from gateway.settlement.life import check_in_order
 from gateway.settlement.model import SealedDay
 from gateway.settlement.seal import FIRST, HEAD_TYPE, seal_day
@@ -69,24 +69,20 @@ class DayClosing:
         async with self.database.connection() as conn:
             if await days.sealed_day(conn, day) is not None:
                 return
-            last, trail = await days.last_head(conn), await audit.head(conn)
-            bank = (
-                await days.sealing_bank(conn) or self.bank
-            )  # a statement's heads have one name, whatever we are called
+            last = await days.last_head(conn)
         check_in_order(day, last_head=last[0] if last else None)
         async with self.files.drafting(day) as place:
             found = await read_day(self.database, day, place=place)
-            sealed = await self._sign(
-                day, found, last=last, trail=trail, bank=bank, operator_id=operator_id, now_ms=now_ms
-            )
+            sealed = await self._sign(day, found, last=last, operator_id=operator_id, now_ms=now_ms)
             if found.written is not None:
                 await self.files.keep(sealed, found.trees, written=found.written, draft=place, now_ms=now_ms)
 
     async def _sign(
-        self, day: date, found: DayFound, *, last: tuple[date, bytes] | None, trail: tuple[int, bytes] | None, bank: str,
-        operator_id: str, now_ms: int,
-    ) -> SealedDay:  # fmt: skip
-        """Sealed for good, with or without its file."""
+        self, day: date, found: DayRead, *, last: tuple[date, bytes] | None, operator_id: str, now_ms: int
+    ) -> SealedDay:
+        """Sealed for good, with or without its file; all heads of a statement have one name, whatever we are called."""
+        async with self.database.connection() as conn:
+            trail, bank = await audit.head(conn), await days.sealing_bank(conn) or self.bank
         sealed = await asyncio.to_thread(
             seal_day, day, found.trees, bank=bank, previous_head_hash=last[1] if last else FIRST,
             audit_head=trail[1] if trail else None,
