@@ -34,7 +34,7 @@ class Order(msgspec.Struct, frozen=True):
     """Which day, and where its file is written."""
 
     database_url: str
-    day: date
+    day: str  # as 2026-09-21
     place: str
 
 
@@ -78,7 +78,7 @@ async def read_day(database: Database, day: date, *, place: Path) -> DayRead:
     async with database.connection() as conn:
         many = await days.has_more_events(conn, day, than=WORTH_A_PROCESS)
     if many:
-        return await _in_a_process(Order(database.url, day, str(place)))
+        return await _in_a_process(Order(database.url, day.isoformat(), str(place)))
     return await read_day_here(database, day, place=place)
 
 

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import signal
 import sys
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ LOG_LEVEL = "info"
 async def carry_out(order: Order) -> DayRead:
     database = await Database.connect(order.database_url, pool_size=1)
     try:
-        return await read_day_here(database, order.day, place=Path(order.place))
+        return await read_day_here(database, date.fromisoformat(order.day), place=Path(order.place))
     finally:
         await database.close()
 

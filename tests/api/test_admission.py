@@ -123,7 +123,9 @@ async def test_a_token_whose_key_was_revoked_is_refused(world: World) -> None:
     token = await world.client("parkco").token()
     await world.sql("UPDATE app_key SET state = 'revoked' WHERE client_id = $1", world.client("parkco").client_id)
     async with world.house.database.transaction() as conn:
-        await conn.execute("INSERT INTO change (kind, key, at_ms) VALUES ('app_key', 'x', 1)")
+        await conn.execute(
+            "INSERT INTO change (kind, key, at_ms) VALUES ('app_key', $1, 1)", world.client("parkco").client_id
+        )
     await world.house.foundation.feed.catch_up()
     assert await refusal(world, token) == (401, "token_not_accepted")
 

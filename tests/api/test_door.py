@@ -3,8 +3,9 @@
 import asyncio
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,18 +69,29 @@ async def refusals_of(world: World, **labels: str) -> float:
 async def test_a_refused_request_keeps_its_partner_and_operation_in_the_metrics(world: World) -> None:
     client = world.client("shopco")
     token = await client.token()
-    await client.call("GET", f"{V1}/redemptions/rdm_nothing", token=token)
-    assert await refusals_of(world, partner="shopco", operation="GetRedemption", code="404") == 1
-    await client.call("GET", f"{V1}/parking/lots", token=token)
-    assert await refusals_of(world, partner="shopco", operation="ListParkingLots", code="403") == 1
+
+    async def one_more(ask: Callable[[], Awaitable[object]], **labels: str) -> bool:
+        before = await refusals_of(world, **labels)
+        await ask()
+        return await refusals_of(world, **labels) == before + 1
+
+    async def read(path: str) -> None:
+        await client.call("GET", f"{V1}/{path}", token=token)
+
+    async def ask_for_a_token(form: dict[str, str]) -> None:
+        await world.http.post("/oauth/token", data=form)
+
+    assert await one_more(
+        partial(read, "redemptions/rdm_nothing"), partner="shopco", operation="GetRedemption", code="404"
+    )
+    assert await one_more(partial(read, "parking/lots"), partner="shopco", operation="ListParkingLots", code="403")
     await world.suspend("shopco")
-    await client.call("GET", f"{V1}/campaigns", token=token)
-    assert await refusals_of(world, partner="shopco", operation="ListCampaigns", outcome="partner_state") == 1
+    assert await one_more(
+        partial(read, "campaigns"), partner="shopco", operation="ListCampaigns", outcome="partner_state"
+    )
     form = {"grant_type": "client_credentials", **client.assertion()}
-    await world.http.post("/oauth/token", data=form)
-    assert await refusals_of(world, partner="shopco", operation="Token", outcome="partner_state") == 1
-    await world.http.post("/oauth/token", data={"grant_type": "x"})
-    assert await refusals_of(world, partner="", operation="Token", code="401") == 1
+    assert await one_more(partial(ask_for_a_token, form), partner="shopco", operation="Token", outcome="partner_state")
+    assert await one_more(partial(ask_for_a_token, {"grant_type": "x"}), partner="", operation="Token", code="401")
 
 
 # --- paths and methods -----------------------------------------------------------------------------------------------

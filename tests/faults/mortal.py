@@ -44,6 +44,12 @@ class MortalDatabase:
         self._step()
 
     @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        self._step()
+        async with self._database.session() as conn:
+            yield conn
+
+    @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         self._step()
         async with self._database.connection() as conn:

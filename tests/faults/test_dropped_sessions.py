@@ -33,7 +33,7 @@ def no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def admin(url: str) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
     name = url.partition("?")[0].rpartition("/")[2]
-    conn = await asyncpg.connect(url.replace(f"/{name}", "/postgres"))
+    conn = await asyncpg.connect(url.replace(f"/{name}", "/postgres").replace("role=gateway", "role=none"))
     try:
         yield conn
     finally:

@@ -12,6 +12,7 @@ from gateway.database import Connection, Database
 from gateway.jobs.model import JobFailed
 from gateway.settlement.day_file import WORTH_A_PROCESS, read_day, read_day_here
 from gateway.settlement.store import days
+from tests.conftest import past_all_rules
 
 DAY, BEFORE, EMPTY = date(2026, 9, 21), date(2026, 9, 20), date(2026, 9, 22)
 ROWS_LIMIT, BYTES_LIMIT = 2000, 256 * 1024  # of a step
@@ -71,8 +72,9 @@ async def test_a_day_without_events_has_no_steps(database: Database) -> None:
 async def test_closing_does_not_read_or_sort_what_other_days_hold(database: Database) -> None:
     """A day's leaves come from its own stretch of the table, in order as they lie there."""
     await record(database, 7000)
-    async with database.transaction() as conn:
+    async with past_all_rules(database.url) as conn:
         await conn.execute("ANALYZE event")
+    async with database.transaction() as conn:
         first, last = await days.places_of(conn, DAY)
         ends = await conn.fetchrow("SELECT min(seq), max(seq) FROM event WHERE business_day = $1", DAY)
         plan = await conn.fetch(f"EXPLAIN {days.LEAVES}", DAY, first, last, ["goal.reached"])

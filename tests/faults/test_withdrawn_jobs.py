@@ -15,7 +15,7 @@ from gateway.jobs.model import JobKind
 from gateway.jobs.runner import LOOK_S, JobRunner
 from gateway.settlement.statement_work import MODULE
 from tests.api.settling import ask_to_calculate, calculate, close, jobs, redeem, show_statement, today
-from tests.conftest import World
+from tests.conftest import World, past_all_rules
 from tests.faults.test_jobs import KIND, Errands, job_of, run_all, wish
 
 
@@ -98,7 +98,7 @@ async def test_a_lane_whose_lock_is_lost_ends_the_work_as_another_process_may_be
     await wish(database, "stm_1", "parkco")
     hanging = asyncio.create_task(runner.run_next(patient, now_ms()))
     await began.wait()
-    async with database.connection() as conn:
+    async with past_all_rules(database.url) as conn:
         await conn.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid() "
             "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"

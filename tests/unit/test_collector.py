@@ -25,6 +25,6 @@ def test_what_is_there_is_set_aside_and_looks_are_rarer_but_do_not_end() -> None
 def test_every_program_that_stays_does_so_when_it_is_ready(program: str) -> None:
     text = (ROOT / f"gateway/{program}.py").read_text()
     ready = {"app": "self._edge = house.edge", "backoffice": "async with open_house(settings):",
-             "metrics/hub": "server = await hub.serve(path)"}[program]  # fmt: skip
+             "metrics/hub": "servers.append(await MetricsListener(hub.page).serve(host, port))"}[program]  # fmt: skip
     assert f"{ready}\n" in text
     assert text.split(f"{ready}\n")[1].lstrip().startswith("pass_over_what_is_here()")

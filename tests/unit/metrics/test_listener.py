@@ -66,4 +66,5 @@ async def test_connections_that_say_nothing_do_not_pile_up(port: int) -> None:
             pass
         return answer
 
-    assert (await asyncio.wait_for(answered(), 5)).endswith(PAGE)
+    async with asyncio.timeout(5):
+        assert (await answered()).endswith(PAGE)

@@ -34,6 +34,7 @@ from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, Ref
 from gateway.settlement.posting import CommissionBooking
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement_work import StatementCalculation, StatementProcesses, StatementRemaking
+from tests.conftest import past_all_rules
 from tests.unit.conftest import FILES
 from tests.unit.settlement.money_goals import Referred
 from tests.unit.settlement.reckoner import Fact, Recorded, Redeemed, Returned
@@ -102,8 +103,7 @@ class Bank:
     async def _rewrite(self, document: dict[str, Any], body: str) -> None:
         """A term that no program of now knows, in or out: the recorded hash stays that of what was agreed."""
         head = document["contract"]
-        async with self.database.transaction() as conn:
-            await conn.execute("SET LOCAL session_replication_role = replica")
+        async with past_all_rules(self.database.url) as conn:
             await conn.execute(
                 f"UPDATE document SET body = {body} WHERE kind = 'contract' AND id = $1 AND version = $2",
                 head["id"], head["version"],
