@@ -51,6 +51,7 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _log_to_standard_error()
             command(*args, **kwargs)
         except _explained() as error:
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"parasol: {error}", markup=False)
@@ -61,6 +62,13 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(FAILED) from None
 
     return run
+
+
+def _log_to_standard_error() -> None:
+    """As lines that can be lost: what a library logs neither ends a command nor stands among its output."""
+    from gateway import log
+
+    log.configure(read_settings().log_level)
 
 
 def _explained() -> tuple[type[Exception], ...]:
@@ -154,7 +162,6 @@ def serve(
 
     Without --sandbox run `parasol migrate` and `parasol apply` first.
     """
-    from gateway import log
     from gateway.serve import local_address, serve
 
     given = read_settings()
@@ -162,7 +169,6 @@ def serve(
     settings = msgspec.structs.replace(
         given, sandbox=sandbox or given.sandbox, home=str(home.absolute()), workers=workers, issuer=issuer
     )
-    log.configure(settings.log_level)
     serve(settings, host=host, port=port, on_ready=lambda address: typer.echo(f"Parasol serves at {address}"))
 
 

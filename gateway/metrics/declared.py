@@ -91,6 +91,7 @@ TABLE = (
     _counter("parasol_seals_broken_total", "", "Sealed days whose leaves in the database were found to be others"),
     _gauge("parasol_chore_leader", "", "1 where a process does the chores", blend=Blend.HIGHEST),
     _counter("parasol_log_keys_dropped_total", "", "Log keys outside the allow-list, dropped"),
+    _counter("parasol_log_lines_dropped_total", "", "Log lines that could not be written or made, dropped"),
     _counter("parasol_metrics_folded_total", "metric", "Times a series above its metric's limit went to `other`"),
     _gauge("parasol_processes", "", "Processes whose numbers are on this page"),
     _gauge("parasol_build_info", "version python", "1, labelled with what runs", blend=Blend.HIGHEST),

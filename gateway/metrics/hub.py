@@ -16,10 +16,13 @@ import msgspec
 import structlog
 
 from gateway.lifeline import end_with_parent
+from gateway.log import LINES_DROPPED, configure
+from gateway.metrics import own_count
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
 from gateway.metrics.exposition import render
 from gateway.metrics.wire import ASK, Hello, framed, read_frame
+from gateway.settings import read_settings
 
 ANSWER_S = 1.0  # a worker that takes longer is shown with the numbers it sent last
 log = structlog.get_logger(__name__)
@@ -68,6 +71,7 @@ class Hub:
             await asyncio.gather(*(self._refresh(source) for source in sources))
             total = self._tally.page(source.numbers for source in sources)
             total.gauge("parasol_processes", len(sources))
+            total.count(LINES_DROPPED, own_count(LINES_DROPPED))
             return render(total)
 
     async def _refresh(self, source: Source) -> None:
@@ -125,4 +129,5 @@ async def run(path: str) -> None:
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[2]))
+    configure(read_settings().log_level)
     asyncio.run(run(sys.argv[1]))
