@@ -9,6 +9,7 @@ from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
 
 JSON_BODY_LIMIT = 64 * 1024  # bytes; the largest body of the contract, a VRP with full remittance data, is below 8 KiB
+DEADLINE_S = 10.0  # of a request whose row says nothing else; a partner's own client rarely waits longer
 
 
 class Protocol(StrEnum):
@@ -52,6 +53,7 @@ class Operation:
     answers: str = "application/json"  # the media type of a yes
     level: str = "A1"  # JR/T 0185: A1 product information, A2 money or account data
     body_limit: int = JSON_BODY_LIMIT
+    deadline_s: float = DEADLINE_S  # from the body's last byte (a file's: from its first) to the answer's first
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,27 @@
 """The ASGI edge: find the operation, admit the caller, call the endpoint, answer; refusals are rendered here, once."""
 
 import time
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-import structlog
-
 from gateway import metrics
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival, read_body
+from gateway.admission.deadline import Deadlines
 from gateway.admission.door import FrontDoor
 from gateway.admission.operators import OperatorBook
 from gateway.admission.possession import CertificateReader
-from gateway.call import Answer, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
+from gateway.call import DEADLINE_S, Answer, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
 from gateway.clock import now_ms
 from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
-from gateway.problem import MethodNotAllowed, UnexpectedFailure, UnknownPath, render
+from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-log = structlog.get_logger(__name__)
 _BODYLESS = frozenset(("GET", "HEAD", "DELETE"))
 
 
@@ -108,6 +107,7 @@ class Edge:
         self._certificates = certificates
         self._sign = sign
         self._fallback = fallback
+        self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, waited = time.perf_counter(), start_waiting()
@@ -130,11 +130,11 @@ class Edge:
             outcome = refusal.outcome
             metrics.count("parasol_refusals_total", reason=refusal.code)
             answer = _refused(refusal, protocol=protocol, arrival=arrival)
-        except Exception as error:  # the last wall: the caller gets a reference, the log gets the trace
-            outcome = "gateway_error"
-            log.exception("unexpected_failure", operation=operation_id, interaction_id=arrival.interaction_id,
-                          error=type(error).__name__)  # fmt: skip
-            answer = _refused(UnexpectedFailure(), protocol=protocol, arrival=arrival)
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - the last wall: whatever it is becomes an answer
+            failure = self._deadlines.refusal_of(error, operation=operation_id, interaction_id=arrival.interaction_id)
+            outcome = failure.outcome
+            answer = _refused(failure, protocol=protocol, arrival=arrival)
+        self._deadlines.stop()
         await self._send(send, answer, arrival, signed=match is not None and match.operation.signed)
         seconds = time.perf_counter() - started
         metrics.count("parasol_requests_total", partner=partner_id, operation=operation_id, code=str(answer.status),
@@ -145,9 +145,11 @@ class Edge:
 
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> tuple[Answer, str]:
         operation, moment = match.operation, now_ms()
+        self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
         if operation.token in (TokenKind.CLIENT, TokenKind.CUSTOMER):
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
             if operation.raw_body:  # a file may be large: only an admitted caller gets to send it
+                self._deadlines.start(operation.deadline_s)
                 call = replace(call, raw_body=await _body(arrival, receive, operation))
             return await operation.endpoint(call), call.partner.partner_id
         if operation.token is TokenKind.OPERATOR:

@@ -11,7 +11,7 @@ from gateway.call import Answer, OpenCall
 from gateway.database import Database
 from gateway.database.migrate import missing_migrations
 
-READY_TIMEOUT_S = 2.0  # a database that takes longer for one small table is not there for customers either
+READY_TIMEOUT_S = 1.5  # a database that takes longer for one small table is not there for customers either
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ OB, OWN, OAUTH, OPS, PAGE = Protocol.OB, Protocol.OWN, Protocol.OAUTH, Protocol.
 AISP, PISP = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp"
 V1, ADMIN = "/partner/v1", "/admin/v1"
 BULK_BODY_LIMIT = 256 * 1024  # bytes: 500 sandbox customers or events
+BULK_DEADLINE_S = 30.0  # 500 people are opened one by one
+FILE_DEADLINE_S = 1_320.0  # a full file over 1 Mbit/s takes 1,280 s; then the database copies it
 
 
 def row(id: str, line: str, endpoint: Endpoint, protocol: Protocol, token: TokenKind, **rest: Any) -> Operation:
@@ -148,7 +150,8 @@ REFERRALS = (
         row("CreateReferralBatch", f"POST {V1}/referral-batches", BatchApi.create_batch, OWN, CLIENT,
             scope="referrals", body=CreateBatchBody),
         row("UploadReferralBatchFile", f"PUT {V1}/referral-batches/{{BatchId}}/file", BatchApi.upload_file, OWN,
-            CLIENT, scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT),
+            CLIENT, scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT,
+            deadline_s=FILE_DEADLINE_S),
         row("GetReferralBatch", f"GET {V1}/referral-batches/{{BatchId}}", BatchApi.get_batch, OWN, CLIENT,
             scope="referrals"),
         row("GetReferralBatchResults", f"GET {V1}/referral-batches/{{BatchId}}/results", BatchApi.get_results, OWN,
@@ -228,7 +231,7 @@ SANDBOX = (
     ),
     *in_room(SandboxBankApi,
         row("OpenAccounts", "POST /sandbox/v1/customers", SandboxBankApi.open_accounts, OWN, NOBODY,
-            body_limit=BULK_BODY_LIMIT),
+            body_limit=BULK_BODY_LIMIT, deadline_s=BULK_DEADLINE_S),
         row("TellCustomerEvents", "POST /sandbox/v1/customer-events", SandboxBankApi.tell_events, OWN, NOBODY,
             body_limit=BULK_BODY_LIMIT),
     ),
