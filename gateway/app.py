@@ -82,7 +82,9 @@ async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundatio
     metrics.probe("parasol_config_age_seconds", lambda: feed.age_s)
     bank = await Database.connect(settings.database_url, pool_size=settings.pool_size)
     stack.push_async_callback(bank.close)
-    return Foundation(settings, database, feed, keyring, snapshots, bank)
+    foundation = Foundation(settings, database, feed, keyring, snapshots, bank)
+    metrics.probe("parasol_disk_full", foundation.disk_is_full)
+    return foundation
 
 
 def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook, limiter: Limiter) -> Edge:

@@ -16,10 +16,11 @@ READY_TIMEOUT_S = 1.5  # a database that takes longer for one small table is not
 
 @dataclass(frozen=True, slots=True)
 class HealthApi:
-    """`generation` is the snapshot's; a worker without one is not ready."""
+    """`generation` is the snapshot's; a worker without one is not ready. `disk_is_full`: nothing can be written."""
 
     database: Database
     generation: Callable[[], int]
+    disk_is_full: Callable[[], bool]
 
     async def live(self, call: OpenCall) -> Answer:
         """The event loop answers: that is all a liveness probe may ask."""
@@ -34,6 +35,8 @@ class HealthApi:
             return Answer(503, {"status": "not ready", "missing": "database"})
         if lacking:
             return Answer(503, {"status": "not ready", "missing": "migrations"})
+        if self.disk_is_full():
+            return Answer(503, {"status": "not ready", "missing": "disk"})
         return Answer(200, {"status": "ready", "generation": self.generation()})
 
     async def metrics(self, call: OpenCall) -> Answer:

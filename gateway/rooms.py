@@ -1,5 +1,6 @@
 """The rooms, built by hand: each wing makes its desks from the foundation and names what its back office has to do."""
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,6 +69,7 @@ from gateway.settlement.statement_work import StatementCalculation, StatementPro
 
 CURRENCY = "CNY"  # of the sandbox's accounts
 BANK = "Sandbox City Bank"
+HOME_FREE_BYTES = 64 * 1024**2  # four segments of PostgreSQL's log: below it, writing is about to fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,11 @@ class Foundation:
 
     def snapshot(self) -> Snapshot:
         return self.snapshots.current
+
+    def disk_is_full(self) -> bool:
+        """The database has just said so, or no room is left where we keep sealed files, and a sandbox all its data."""
+        said = self.database.disk_is_full or self.bank.disk_is_full
+        return said or shutil.disk_usage(self.settings.home_path).free < HOME_FREE_BYTES
 
     def partner(self, partner_id: str) -> Partner | None:
         return self.snapshots.current.partners.get(partner_id)
@@ -237,6 +244,6 @@ def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:
             PortalApi.load(
                 settings.data_path / "openapi", operations=OPERATIONS, issuer=base.issuer, sandbox=settings.sandbox
             ),
-            HealthApi(database, lambda: base.snapshot().generation),
+            HealthApi(database, lambda: base.snapshot().generation, base.disk_is_full),
         )
     )

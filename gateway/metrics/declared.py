@@ -89,6 +89,8 @@ TABLE = (
     _counter("parasol_jobs_total", "kind outcome", "Attempts at jobs: done, put off to a later try, failed for good"),
     _histogram("parasol_job_seconds", "kind", "Time that an attempt at a job took", buckets=JOB_S),
     _counter("parasol_seals_broken_total", "", "Sealed days whose leaves in the database were found to be others"),
+    _gauge("parasol_disk_full", "", "1 while the database says that its disk is full, or the home folder's nearly is",
+           blend=Blend.HIGHEST),
     _gauge("parasol_chore_leader", "", "1 where a process does the chores", blend=Blend.HIGHEST),
     _counter("parasol_log_keys_dropped_total", "", "Log keys outside the allow-list, dropped"),
     _counter("parasol_log_lines_dropped_total", "", "Log lines that could not be written or made, dropped"),
