@@ -1,6 +1,7 @@
 """The rooms, built by hand: each wing makes its desks from the foundation and names what its back office has to do."""
 
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from gateway.console.api import OpsApi
 from gateway.console.pages import ConsolePages
 from gateway.console.session import ConsoleSessions
 from gateway.corebank.measured import measured
-from gateway.corebank.port import CoreBank
+from gateway.corebank.port import CoreBank, OrderOutcome
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
@@ -112,6 +113,7 @@ class Common:
     """Desks that several wings use: one of each in a worker."""
 
     bank: CoreBank
+    decide_order: Callable[..., Awaitable[OrderOutcome | None]]
     counter: Counter
     consents: ConsentBook
     identities: IdentityKeys
@@ -121,8 +123,10 @@ class Common:
 
 def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, Any], tuple[Chore, ...]]:
     """The capabilities, each with what it needs and nothing else; and what they do in the back office."""
+    bank = SandboxBank(base.bank, Clock(now_ms))
     common = Common(
-        measured(SandboxBank(base.bank, Clock(now_ms))),
+        measured(bank),
+        bank.decide,
         Counter(base.bank),
         ConsentBook(base.database),
         IdentityKeys(base.database, base.keyring),
@@ -149,7 +153,7 @@ def authorization(base: Foundation, common: Common) -> Wing:
     )  # fmt: skip
     vouching = Vouching(common.bank, common.identities)
     approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
-    sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY))
+    sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY, common.decide_order))
     chores = (
         Chore("expire consents", 5, partial(expire_consents_due, base.database)),
         Chore("forget spent proofs", 30, partial(forget_due, base.database)),

@@ -38,6 +38,7 @@ OB, OWN, OAUTH, OPS, PAGE = Protocol.OB, Protocol.OWN, Protocol.OAUTH, Protocol.
 AISP, PISP = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp"
 V1, ADMIN = "/partner/v1", "/admin/v1"
 BULK_BODY_LIMIT = 256 * 1024  # bytes: 500 sandbox customers or events
+BANK_DEADLINE_S = 30.0  # the core bank has 20 s to answer about money: "pending" in the end is better than nothing
 BULK_DEADLINE_S = 30.0  # 500 people are opened one by one
 FILE_DEADLINE_S = 1_320.0  # a full file over 1 Mbit/s takes 1,280 s; then the database copies it
 
@@ -111,7 +112,7 @@ PAYMENTS = in_room(PaymentsApi,
     row("domesticVrpConsentsFundsConfirmation", f"POST {PISP}/domestic-vrp-consents/{{ConsentId}}/funds-confirmation",
         PaymentsApi.confirm_funds, OB, CUSTOMER, scope="payments", body=FundsRequest, signed=True, level="A2"),
     row("domesticVrpPost", f"POST {PISP}/domestic-vrps", PaymentsApi.pay, OB, CUSTOMER, scope="payments",
-        body=PaymentRequest, idempotent=True, signed=True, level="A2"),
+        body=PaymentRequest, idempotent=True, signed=True, level="A2", deadline_s=BANK_DEADLINE_S),
     row("domesticVrpGet", f"GET {PISP}/domestic-vrps/{{DomesticVRPId}}", PaymentsApi.get_payment, OB, CLIENT,
         scope="payments", signed=True, level="A2"),
     row("domesticVrpPaymentDetailsGet", f"GET {PISP}/domestic-vrps/{{DomesticVRPId}}/payment-details",
@@ -131,11 +132,12 @@ PARKING = in_room(ParkingApi,
     row("QuoteParking", f"POST {V1}/parking/sessions/{{SessionId}}/quotes", ParkingApi.quote_parking, OWN, CLIENT,
         scope="parking", body=ParkingQuoteBody),
     row("ChargeParking", f"POST {V1}/parking/sessions/{{SessionId}}/charges", ParkingApi.charge_parking, OWN, CLIENT,
-        scope="parking", body=ChargeBody, idempotent=True, level="A2"),
+        scope="parking", body=ChargeBody, idempotent=True, level="A2", deadline_s=BANK_DEADLINE_S),
     row("GetParkingCharge", f"GET {V1}/parking/charges/{{ChargeId}}", ParkingApi.get_parking_charge, OWN, CLIENT,
         scope="parking", level="A2"),
     row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds",
-        ParkingApi.refund_parking_charge, OWN, CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2"),
+        ParkingApi.refund_parking_charge, OWN, CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2",
+        deadline_s=BANK_DEADLINE_S),
 )
 
 REFERRALS = (
@@ -232,6 +234,7 @@ SANDBOX = (
     *in_room(SandboxBankApi,
         row("OpenAccounts", "POST /sandbox/v1/customers", SandboxBankApi.open_accounts, OWN, NOBODY,
             body_limit=BULK_BODY_LIMIT, deadline_s=BULK_DEADLINE_S),
+        row("DecideOrder", "POST /sandbox/v1/orders/{OrderId}/decision", SandboxBankApi.decide_order, OWN, NOBODY),
         row("TellCustomerEvents", "POST /sandbox/v1/customer-events", SandboxBankApi.tell_events, OWN, NOBODY,
             body_limit=BULK_BODY_LIMIT),
     ),

@@ -118,7 +118,7 @@ async def step_batch(
         requests = [step.request for step in steps if step.request is not None]
         funders = _funders(steps, locked.values(), terms)
         known, funded = await store.ask_before_steps(conn, requests, fund_counters=funders)
-        book = _Steps(locked, known, terms, funded)
+        book = _Steps(locked, known, terms, funded, now_ms)
         answers = [book.take(step) for step in steps]
         await _write(conn, book, now_ms=now_ms)
     for outcome in book.outcomes:
@@ -152,6 +152,7 @@ class _Steps:
     known: dict[tuple[str, str, str], bytes]
     terms: Callable[[Redemption], Contract]
     funded: dict[str, int]
+    now_ms: int
     outcomes: list[Outcome] = field(default_factory=list)
     requests: list[KeyedRequest] = field(default_factory=list)
 
@@ -160,7 +161,7 @@ class _Steps:
             current = self._find(step)
             if step.request is not None and self._is_known(step.request):
                 return current
-            outcome = step.rule(current, Terms(partial(self.terms, current), self.funded))
+            outcome = step.rule(current, Terms(partial(self.terms, current), self.now_ms, self.funded))
         except Refusal as refusal:
             return refusal
         for name in outcome.counters.keys() & self.funded.keys():  # the next one in the batch finds so much less room

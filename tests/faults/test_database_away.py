@@ -18,6 +18,7 @@ from gateway.database import pool
 from gateway.database.absence import DatabaseAbsent, DatabaseAway, absence
 from gateway.database.gather import Gatherer
 from gateway.edge import Table
+from gateway.oauth.store import REQUEST_URI
 from gateway.refusal import Refusal
 from tests.api.test_redemptions import ORDER, post
 from tests.conftest import CONSENTS, ISSUER, World
@@ -62,7 +63,8 @@ async def test_without_a_database_every_protocol_says_to_try_again_with_the_same
         form = {"grant_type": "client_credentials", "scope": "discounts", **client.assertion()}
         proof = client.proof("POST", f"{ISSUER}/oauth/token")
         oauth = await world.http.post("/oauth/token", data=form, headers={"DPoP": proof})
-        page = await world.http.get("/oauth/authorize", params={"client_id": "parkco-server", "request_uri": "urn:x"})
+        pushed = {"client_id": "parkco-server", "request_uri": f"{REQUEST_URI}{'a' * 43}"}
+        page = await world.http.get("/oauth/authorize", params=pushed)
         for answer in (own, ob, ops, oauth, page):
             try_again(answer)
     for problem in (own, ops):

@@ -15,6 +15,7 @@ from gateway.admission.deadline import LOOK_S, Deadlines
 from gateway.call import DEADLINE_S
 from gateway.database import pool
 from gateway.edge import Table
+from gateway.payments.paying import ANSWER_WAIT_S
 from gateway.routes import OPERATIONS
 from tests.api.test_redemptions import ORDER, post
 from tests.conftest import World
@@ -202,4 +203,6 @@ async def test_a_request_that_is_answered_in_time_is_forgotten() -> None:
 def test_every_operation_has_a_deadline_and_few_have_more_than_the_usual() -> None:
     assert all(operation.deadline_s > 0 for operation in OPERATIONS)
     longer = {operation.id for operation in OPERATIONS if operation.deadline_s > DEADLINE_S}
-    assert longer == {"UploadReferralBatchFile", "OpenAccounts"}
+    asks_the_bank = {"domesticVrpPost", "ChargeParking", "RefundParkingCharge"}
+    assert longer == {"UploadReferralBatchFile", "OpenAccounts", *asks_the_bank}
+    assert all(operation.deadline_s > ANSWER_WAIT_S for operation in OPERATIONS if operation.id in asks_the_bank)
