@@ -18,7 +18,7 @@ from gateway.database import pool
 from gateway.database.absence import DatabaseAbsent, DatabaseAway, absence
 from gateway.database.gather import Gatherer
 from gateway.edge import Table
-from gateway.oauth.store import REQUEST_URI
+from gateway.oauth.visit import REQUEST_URI
 from gateway.refusal import Refusal
 from tests.api.test_redemptions import ORDER, post
 from tests.conftest import CONSENTS, ISSUER, World
