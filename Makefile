@@ -1,9 +1,10 @@
 # Parasol. `make run` and `make test` are all that a newcomer needs; `make` alone lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench lock clean venv
+.PHONY: help run test test-long check bench bench-growth lock clean venv
 
 PORT ?= 8080
 WORKERS ?= 2
+PROCESSES ?= 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,11 +21,11 @@ help:  ## this list
 run: venv  ## one partner's whole journey, then stay up (ONCE=1 ends with the journey's status; PORT=8080 WORKERS=2)
 	@$(BIN)/parasol run $(if $(filter-out 0,$(ONCE)),--once) --port $(PORT) --workers $(WORKERS)
 
-test: check  ## format, lint, types, import contracts, all tests
-	@$(BIN)/pytest
+test: check  ## format, lint, types, import contracts, all tests, in two processes (PROCESSES=0: in this one)
+	@$(BIN)/pytest -n $(PROCESSES) --max-worker-restart 0
 
 test-long: check  ## long histories and drills, which `make test` leaves out; some minutes
-	@$(BIN)/pytest -m long -o faulthandler_timeout=1800
+	@$(BIN)/pytest -m long -o faulthandler_timeout=1800 -o run_timeout=10800
 
 check: venv  ## the same without the tests: seconds, before every commit
 	@$(BIN)/ruff format --check --quiet . || { echo "Run \`$(BIN)/ruff format .\`"; exit 1; }
@@ -34,6 +35,9 @@ check: venv  ## the same without the tests: seconds, before every commit
 
 bench: venv  ## the gateway beside its peers, as ratios
 	@$(BIN)/python -m bench.run
+
+bench-growth: venv  ## closing, calculating and verifying as events grow (EVENTS="1000000 10000000"; the last needs 40 GB)
+	@$(BIN)/python -m bench.growth $(EVENTS)
 
 lock:  ## both lock files from pyproject.toml; the versions in them stay unless UPGRADE=1
 	@command -v uv >/dev/null || { echo "Locking needs uv: \`pipx install uv\`"; exit 1; }

@@ -75,7 +75,8 @@ async def _read(house: House, folder: Path) -> tuple[dict[str, Any], Operation, 
         (b"host", b"gateway.bench"),
         (b"x-fapi-interaction-id", b"93bac548-d2de-4546-b106-880a5018460d"),
     ]
-    scope = {"method": "GET", "path": path, "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
+    scope = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers,
+             "client": ("127.0.0.1", 1)}  # fmt: skip
     return scope, match.operation, match.path
 
 

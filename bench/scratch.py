@@ -18,7 +18,7 @@ async def scratch_database(*, pool_size: int) -> AsyncIterator[Database]:
         cluster = start_embedded(Path(folder))
         try:
             migrate(cluster.get_uri())
-            database = await Database.connect(cluster.get_uri(), pool_size=pool_size)
+            database = await Database.connect(f"{cluster.get_uri()}&role=none", pool_size=pool_size)
             yield database
             await database.close()
         finally:

@@ -45,6 +45,7 @@ CONTRACT: dict[str, Any] = {
     ],
 }  # fmt: skip
 VERSION = read_contracts([CONTRACT])[0]
+KNOWN = {"contract": "p-2026", "sha256": VERSION.sha256, "start_ms": VERSION.start_ms, "version": 1}
 
 
 @dataclass
@@ -250,8 +251,7 @@ def _manifest(maker: Maker, days: Any, *, parts: Any, root: str, key: Any) -> tu
         "closing": {
             "accrued": {"root": root, "size": len(maker.accrued)}, "carried_minor": min(net, 0),
             "funded": {"p-2026 half partner": maker.funded}, "ranks": {"CARD_ACTIVATED 2026-09": maker.rank},
-            "versions": [{"contract": "p-2026", "sha256": VERSION.sha256, "version": 1}],
-        },
+            "versions": [KNOWN]},
         "contracts": [CONTRACT], "days": days, "format": "parasol-statement-2", "keys": [jwk], "opening": nothing,
         "parts": parts,
         "statement": {"bank": "Bench Bank", "currency": "CNY", "from_day": DAYS[0], "issuer": "https://bank.example",

@@ -1,17 +1,20 @@
 """The composition root: every room is built here, once, from the settings, and plugged into the others by hand."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from gateway import metrics
+from gateway.admission.addresses import AddressThrottle
 from gateway.admission.door import FrontDoor
 from gateway.admission.message_signature import MessageSignatures
 from gateway.admission.operators import OperatorBook
@@ -19,6 +22,7 @@ from gateway.admission.possession import CertificateReader
 from gateway.admission.spent import SpentProofs
 from gateway.admission.tokens import TokenMemory
 from gateway.chores import BackOffice, Chore
+from gateway.collector import pass_over_what_is_here
 from gateway.database import Database
 from gateway.database.changes import ChangeFeed
 from gateway.edge import Edge, Table
@@ -26,11 +30,17 @@ from gateway.keyring import Keyring, read_kek
 from gateway.oauth.tokens import verify_access_token
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.policies.limits import Limiter
+from gateway.policies.throttle import Throttle
 from gateway.rooms import Foundation, build_rooms
 from gateway.routes import bind
 from gateway.settings import Settings, read_settings
+from gateway.unready import Waiting
+from gateway.watched import keep_doing, watch
 
 STATIC = Path(__file__).parent / "static"
+CLOSE_S = 3.0  # the house closes by then, or is left as it is: the process ends
+FIRST_TRY_S = 5.0  # a worker that is not open by then says so to whoever asks, instead of keeping them waiting
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +66,8 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         operators = OperatorBook(foundation.database)
         await operators.load()
         foundation.feed.subscribe(operators.refresh)
-        limiter = Limiter(settings.home_path / "limits")
-        stack.callback(limiter.close)
         rooms, chores = build_rooms(foundation, operators)
-        edge = build_edge(foundation, rooms=rooms, operators=operators, limiter=limiter)
+        edge = build_edge(foundation, rooms=rooms, operators=operators)
         if settings.chores == "inline":
             await stack.enter_async_context(BackOffice(foundation.database, chores).working())
         yield House(foundation, edge, rooms, chores)
@@ -82,23 +90,27 @@ async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundatio
     metrics.probe("parasol_config_age_seconds", lambda: feed.age_s)
     bank = await Database.connect(settings.database_url, pool_size=settings.pool_size)
     stack.push_async_callback(bank.close)
-    foundation = Foundation(settings, database, feed, keyring, snapshots, bank)
+    limiter = Limiter(settings.home_path / "limits")
+    stack.callback(limiter.close)
+    throttle = Throttle(settings.home_path / "throttle", secret=keyring.secret("throttle"))
+    stack.callback(throttle.close)
+    foundation = Foundation(settings, database, feed, keyring, snapshots, bank, limiter, throttle)
     metrics.probe("parasol_disk_full", foundation.disk_is_full)
     return foundation
 
 
-def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook, limiter: Limiter) -> Edge:
+def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook) -> Edge:
     settings = base.settings
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
     messages = MessageSignatures(base.keyring, settings.issuer)
+    tokens = TokenMemory(
+        lambda token: verify_access_token(token, keys=base.keyring, issuer=settings.issuer, audience=settings.issuer)
+    )
+    base.feed.subscribe(tokens.forget)
     door = FrontDoor(
-        tokens=TokenMemory(
-            lambda token: verify_access_token(
-                token, keys=base.keyring, issuer=settings.issuer, audience=settings.issuer
-            )
-        ),
+        tokens=tokens,
         certificates=certificates,
-        limiter=limiter,
+        limiter=base.limiter,
         spent=SpentProofs(base.database),
         messages=messages,
         public_url=settings.issuer,
@@ -110,30 +122,68 @@ def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorB
         operators=operators,
         certificates=certificates,
         sign=messages.sign,
+        addresses=AddressThrottle(base.throttle),
         fallback=Starlette(routes=[Mount("/static", StaticFiles(directory=STATIC))]),
     )
 
 
 class Application:
-    """What the server runs: the lifespan opens the house, every request goes straight to its edge."""
+    """What the server runs: the lifespan opens the house, every request goes straight to its edge.
+
+    A database that is away is waited for, not ready: to die of it would help nobody.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._edge: Edge | None = None
-        self._lifespan = Starlette(lifespan=self._open)
+        self._edge: Edge | Waiting = Waiting("database")
+        self._lifespan = Starlette(lifespan=self._live)
+        self._tried, self._leaving, self._closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._broken: Exception | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._edge is not None:
-            await self._edge(scope, receive, send)
-        else:
-            await self._lifespan(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            return self._edge(scope, receive, send)
+        return self._lifespan(scope, receive, send)
 
     @asynccontextmanager
-    async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        async with open_house(self._settings) as house:
-            self._edge = house.edge
+    async def _live(self, _: Starlette) -> AsyncIterator[None]:
+        house = watch("house", keep_doing("house", self._keep_open))
+        try:
+            await _within(FIRST_TRY_S, self._tried)
+            if self._broken is not None:
+                raise self._broken
             yield
-            self._edge = None
+        finally:
+            self._leaving.set()
+            if isinstance(self._edge, Edge):
+                await _within(CLOSE_S, self._closed)
+            await house.end()
+
+    async def _keep_open(self) -> None:
+        """Open the house, keep it until we leave, close it. Without its database: fail, and be asked again."""
+        try:
+            async with open_house(self._settings) as house:
+                self._edge = house.edge
+                pass_over_what_is_here()
+                self._tried.set()
+                await self._leaving.wait()
+        except AWAY as error:
+            self._edge = Waiting("migrations" if isinstance(error, asyncpg.UndefinedTableError) else "database")
+            raise
+        except Exception as error:  # what waiting does not mend ends this process
+            self._broken = error
+            raise
+        finally:
+            self._tried.set()
+        self._closed.set()
+        await asyncio.Event().wait()  # nothing is left but to be ended
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for it, but no longer."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def create() -> Application:

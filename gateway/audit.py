@@ -1,7 +1,10 @@
 """The audit log: who did what to whom, from where; a hash chain, so that a missing or changed row shows."""
 
 import hashlib
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from gateway.database import Connection
@@ -9,6 +12,15 @@ from gateway.jsonio import canonical
 
 _GENESIS = bytes(32)
 _CHAIN = 0x61756474  # advisory lock: "audt"; the chain has one tail
+
+# Where the request comes from (the edge sets it), or which command runs; otherwise this program itself acts.
+came_from: ContextVar[str] = ContextVar("came_from", default="gateway")
+
+# What a person decides. Each of these rows says why, or is not written.
+DECISIONS = frozenset((
+    "partner.state", "statement.approved", "statement.refused", "statement.issued", "job.retried", "job.withdrawn",
+    "bank_key.revoke", "statement_key.rotated",
+))  # fmt: skip
 
 
 class AuditChainBroken(Exception):
@@ -18,21 +30,63 @@ class AuditChainBroken(Exception):
 async def record(
     conn: Connection, *, actor: str, action: str, subject: str, detail: Mapping[str, Any], now_ms: int
 ) -> None:
-    """Append one row in the transaction of the change. `detail` holds before and after, never a secret or C2 data."""
+    """Append one row in the transaction of the change. `detail` holds before and after, never a secret or C2 data; a
+    decision's `reason` too. From where it came is added here, so that no caller can forget it."""
+    assert action not in DECISIONS or detail.get("reason"), f"{action} is a person's decision: say why"
+    detail = {**detail, "from": came_from.get()}
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _CHAIN)
-    tail = await conn.fetchrow("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
-    seq, previous = (tail["seq"] + 1, tail["hash"]) if tail else (1, _GENESIS)
-    digest = _digest(seq, now_ms, (actor, action, subject), detail=detail, previous=previous)
+    seq, previous = await head(conn) or (0, _GENESIS)
+    digest = _digest(seq + 1, now_ms, (actor, action, subject), detail=detail, previous=previous)
     await conn.execute(
         """INSERT INTO audit (seq, at_ms, actor, action, subject, detail, previous, hash)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
-        seq, now_ms, actor, action, subject, dict(detail), previous, digest,
+        seq + 1, now_ms, actor, action, subject, detail, previous, digest,
     )  # fmt: skip
 
 
-async def verify_chain(conn: Connection) -> int:
-    """Recompute every link; returns the number of rows. Raises AuditChainBroken."""
-    previous, count = _GENESIS, 0
+async def head(conn: Connection) -> tuple[int, bytes] | None:
+    """Number and hash of the last row; None while there is none."""
+    row = await conn.fetchrow("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1")
+    return (row["seq"], row["hash"]) if row else None
+
+
+async def record_all(
+    conn: Connection, entries: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str, action: str, now_ms: int
+) -> None:
+    """Append a row for each (subject, detail), in order, as `record` does one: the tail is read and held once."""
+    assert action not in DECISIONS, f"{action} is a person's decision: record it by itself, with its reason"
+    if not entries:
+        return
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _CHAIN)
+    seq, previous = await head(conn) or (0, _GENESIS)
+    rows = []
+    for subject, detail in entries:
+        seq += 1
+        told = {**detail, "from": came_from.get()}
+        digest = _digest(seq, now_ms, (actor, action, subject), detail=told, previous=previous)
+        rows.append((seq, now_ms, actor, action, subject, told, previous, digest))
+        previous = digest
+    await conn.executemany(
+        """INSERT INTO audit (seq, at_ms, actor, action, subject, detail, previous, hash)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
+        rows,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A hash of this chain that was written down elsewhere, with the row that tells of it: both must be there."""
+
+    name: str
+    hash: bytes
+    told_by: tuple[str, str]  # action and subject of a row after it
+
+
+async def verify_chain(conn: Connection, anchors: Sequence[Anchor] = ()) -> int:
+    """Recompute every link and pass every anchor, in their order; the number of rows. Raises AuditChainBroken."""
+    previous, count, passed = _GENESIS, 0, 0
+    awaited = deque(anchors)
+    untold: dict[tuple[str, str], Anchor] = {}
     async with conn.transaction():
         async for row in conn.cursor(
             "SELECT seq, at_ms, actor, action, subject, detail, previous, hash FROM audit ORDER BY seq"
@@ -42,7 +96,17 @@ async def verify_chain(conn: Connection) -> int:
             digest = _digest(count, row["at_ms"], who, detail=row["detail"], previous=previous)
             if row["seq"] != count or row["previous"] != previous or row["hash"] != digest:
                 raise AuditChainBroken(f"audit row {row['seq']} does not follow from the row before it")
+            untold.pop((row["action"], row["subject"]), None)
+            while awaited and awaited[0].hash == digest:
+                anchor = awaited.popleft()
+                untold[anchor.told_by] = anchor
+                passed = count
             previous = digest
+    if awaited:
+        found = f"no row after row {passed} has the hash that {awaited[0].name} names"
+        raise AuditChainBroken(f"{found}: rows were cut off, or the trail is another one")
+    for anchor in untold.values():
+        raise AuditChainBroken(f"the row that tells of {anchor.name} is missing at the end: rows were cut off")
     return count
 
 

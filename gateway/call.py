@@ -3,13 +3,28 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+
+from gateway import audit
+from gateway.database import Connection
 from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
 
+# Why a person decides so: it stands in the audit trail. Not blank: that would be no reason.
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=300, pattern=r"\S")]
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """What a person says who decides something that needs no other word."""
+
+    reason: Reason
+
+
 JSON_BODY_LIMIT = 64 * 1024  # bytes; the largest body of the contract, a VRP with full remittance data, is below 8 KiB
 DEADLINE_S = 10.0  # of a request whose row says nothing else; a partner's own client rarely waits longer
+BANK_DEADLINE_S = 30.0  # the core bank has 20 s to answer about money: "pending" in the end is better than nothing
 
 
 class Protocol(StrEnum):
@@ -54,6 +69,14 @@ class Operation:
     level: str = "A1"  # JR/T 0185: A1 product information, A2 money or account data
     body_limit: int = JSON_BODY_LIMIT
     deadline_s: float = DEADLINE_S  # from the body's last byte (a file's: from its first) to the answer's first
+    throttle: str = ""  # the rule of admission/addresses.py, where nobody has been recognised yet
+    query: tuple[str, ...] = ()  # fields that the query may hold; see `strict_query`
+    before_body: Callable[..., Awaitable[None]] | None = None  # of `room`: asked with the Call before a file is read
+
+    @property
+    def strict_query(self) -> bool:
+        """Our own APIs refuse a field that nobody reads; OAuth and pages ignore it, as their standards say."""
+        return self.protocol in (Protocol.OWN, Protocol.OPS) and self.token is not TokenKind.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +163,12 @@ class OpsCall:
     raw_body: bytes = b""
     source: str = ""
 
+    async def record(self, conn: Connection, *, action: str, subject: str, detail: Mapping[str, Any]) -> None:
+        """Who did it (the trail itself adds from where), in the transaction of what was done."""
+        await audit.record(
+            conn, actor=self.operator.operator_id, action=action, subject=subject, detail=detail, now_ms=self.now_ms
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class OpenCall:
@@ -154,6 +183,7 @@ class OpenCall:
     headers: Mapping[str, str]
     repeated_headers: frozenset[str]  # single-valued headers that came more than once (DPoP: refused)
     raw_body: bytes
+    name_partner: Callable[[str], None]  # says whose request it turned out to be, for metrics
     client_certificate: bytes | None = None  # DER, from the trusted proxy only
     cookies: Mapping[str, str] = field(default_factory=dict)
     source: str = ""

@@ -7,18 +7,19 @@ may pass to another process between any two statements.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import asyncpg
 import structlog
 
-from gateway import metrics
+from gateway import metrics, watched
 from gateway.clock import now_ms
 from gateway.database import Database
 
 LEADER = 0x63686F72  # advisory lock: "chor"
 ELECTION_S = 1.0  # how long an idle candidate waits, and a leader between looks at its lock's connection
+ANSWER_S = 5.0  # a database that takes longer is away: whoever leads lets go of the chores
 ROUNDS = 20  # times in a row that a chore with work left is asked again before the others' turn comes
 log = structlog.get_logger(__name__)
 
@@ -43,47 +44,38 @@ class BackOffice:
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:
         """For the life of a house."""
-        task = asyncio.create_task(self.run())
+        task = watched.watch("back office", self.run())
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await task.end()
 
     async def run(self) -> None:
         """Until cancelled: stand for election, lead while the lock's connection lives, stand again."""
-        while True:
-            try:
-                await self._stand()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.warning("leadership_lost", error=type(error).__name__)
-            metrics.gauge("parasol_chore_leader", 0)
-            await asyncio.sleep(ELECTION_S)
+        await watched.keep_doing("back office", self._stand)
 
     async def _stand(self) -> None:
         """The lock lives and dies with a connection of its own: no pool may hand that to anybody else."""
-        conn = await asyncpg.connect(self._database.url)
+        conn = await asyncpg.connect(self._database.url, timeout=ANSWER_S)
         try:
-            if await conn.fetchval("SELECT pg_try_advisory_lock($1)", LEADER):
+            if await conn.fetchval("SELECT pg_try_advisory_lock($1)", LEADER, timeout=ANSWER_S):
                 await self._lead(conn)
         finally:
-            await conn.close(timeout=ELECTION_S)
+            conn.terminate()  # a lock that is not held any more, as the server notices, or the loss of one that was
+        await asyncio.sleep(ELECTION_S)
 
     async def _lead(self, conn: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Until the connection is lost, which it raises."""
         log.info("leadership_taken", count=len(self._chores))
-        metrics.gauge("parasol_chore_leader", 1)
-        tasks = [asyncio.create_task(self._repeat(chore)) for chore in self._chores]
+        tasks = [watched.watch("chore", self._repeat(chore)) for chore in self._chores]
         try:
+            metrics.gauge("parasol_chore_leader", 1)
             while True:
-                await conn.fetchval("SELECT 1", timeout=ELECTION_S * 5)
+                await conn.fetchval("SELECT 1", timeout=ANSWER_S)
                 await asyncio.sleep(ELECTION_S)
         finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
+            metrics.gauge("parasol_chore_leader", 0)
+            await asyncio.gather(*(task.end() for task in tasks))
 
     async def _repeat(self, chore: Chore) -> None:
         while True:

@@ -1,35 +1,30 @@
 """`parasol …`: the commands. Each reads its arguments, calls one function and turns a failure into a sentence."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from functools import wraps
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
 
 from gateway import __version__
+from gateway.audit_commands import audit_commands
 from gateway.clock import now_ms
-from gateway.settings import SettingsInvalid, read_settings
+from gateway.command import ACTOR, HOME, Home, Why, database_of, sentence, with_database
+from gateway.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from gateway.database import Database
+    from gateway.partners.plan import Plan
 
-P = ParamSpec("P")
-T = TypeVar("T")
-FAILED = 2  # exit status: it could not be done; 1 is a check that said no
-ACTOR = "command line"  # in the audit log
 
 app = typer.Typer(
     help="Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold].",
     rich_markup_mode="rich",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -37,56 +32,33 @@ TRY, OPERATE, CHECK = "Try it", "Operate it", "Check it"
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
-Home = Annotated[Path, typer.Option(envvar="PARASOL_HOME", help="Folder of the database, keys, logs and credentials.")]
+
+
 Workers = Annotated[
     int, typer.Option(min=1, max=64, envvar="PARASOL_WORKERS", help="Processes that answer; try one a core.")
 ]
-Folder = Annotated[Path, typer.Argument(help="Holds partners/ and policies/.")]
-HOME = Path(".parasol")
+Folder = Annotated[Path, typer.Argument(envvar="PARASOL_DATA_DIR", help="Holds partners/ and policies/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on standard output.")]
 
 
-def sentence(command: Callable[P, None]) -> Callable[P, None]:
-    """Failures that a person can do something about are printed as such; a bug keeps its trace."""
+class Role(StrEnum):
+    """Of bank operations."""
 
-    @wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            _log_to_standard_error()
-            command(*args, **kwargs)
-        except _explained() as error:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(f"parasol: {error}", markup=False)
-            raise typer.Exit(FAILED) from None
-        except _database_errors() as error:
-            typer.echo(f"parasol: The database cannot be used ({type(error).__name__}). Is it running, and is "
-                       "PARASOL_DATABASE_URL right? Then run `parasol migrate`.", err=True)  # fmt: skip
-            raise typer.Exit(FAILED) from None
-
-    return run
+    MAKER = "maker"
+    CHECKER = "checker"
 
 
-def _log_to_standard_error() -> None:
-    """As lines that can be lost: what a library logs neither ends a command nor stands among its output."""
-    from gateway import log
-
-    log.configure(read_settings().log_level)
-
-
-def _explained() -> tuple[type[Exception], ...]:
-    """Loaded when something failed: `parasol --help` should not have to wait for them."""
-    from gateway.database.embedded import EmbeddedMissing
-    from gateway.database.migrate import OldHome
-    from gateway.document import DocumentInvalid
-    from gateway.keyring import KeyEncryptionKeyMissing, SealBroken
-    from gateway.port import CannotServe
-
-    return SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
 
 
-def _database_errors() -> tuple[type[Exception], ...]:
-    import asyncpg
-    import psycopg
-
-    return asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, ConnectionError
+@app.callback()
+def parasol(
+    version: Annotated[bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say it.")] = False,
+) -> None:
+    """Parasol, the partner open-banking gateway. Start with [bold]parasol run[/bold]."""
 
 
 @app.command(rich_help_panel=TRY)
@@ -105,23 +77,20 @@ def run(
     from gateway.run import PARASOL, Premises, run
 
     premises = Premises(host, port, home, workers)
-    demo = [*PARASOL, "demo", "--once", "--url", premises.address, "--home", str(home)]
+    demo = [*PARASOL, "demo", "--url", premises.address, "--home", str(home)]
     raise typer.Exit(run(premises, demo=demo, stay=not once))
 
 
 @app.command(rich_help_panel=TRY)
 @sentence
 def demo(
-    once: Annotated[
-        bool, typer.Option("--once", help="Exit status 0 only if every check held; this is always so.")
-    ] = False,
     url: Annotated[str, typer.Option(help="A running sandbox gateway.")] = "http://127.0.0.1:8080",
     home: Home = HOME,
     parking_day: Annotated[Path | None, typer.Option(help="Free spaces of car parks through a day (CSV).")] = None,
     purchases: Annotated[Path | None, typer.Option(help="Purchases of an online shop's customers.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every session and customer, not 2,000 of each.")] = False,
 ) -> None:
-    """Drive one partner's whole journey through a running sandbox, and check every step.
+    """Drive one partner's whole journey through a running sandbox, and check every step; status 0 if all held.
 
     With --parking-day or --purchases a real day goes through the same API; where a file is not there, a small day is
     made instead.
@@ -174,57 +143,129 @@ def serve(
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
+def reload(home: Home = HOME) -> None:
+    """Let the gateway of HOME serve with the version that is installed now, without refusing anybody.
+
+    New workers start, and once they are ready, the old ones answer what they have accepted and end. Run
+    `parasol migrate` before, if the new version needs it. Exit status 2 when the old ones had to stay.
+    """
+    from gateway.renewal import renew
+
+    typer.echo(renew(home))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
 def migrate(home: Home = HOME) -> None:
     """Bring the database up to this version's schema. Safe to run again.
 
-    The database is that of PARASOL_DATABASE_URL, or else the embedded one of HOME.
+    The database is that of PARASOL_DATABASE_URL, or else the embedded one of HOME. It is reached as the user of
+    PARASOL_MIGRATE_URL, where there is one; that user makes the roles `owner` and `gateway` and their rights.
     """
     from gateway.database.migrate import migrate
 
-    with _database_of(home) as url:
-        applied = migrate(url)
+    with database_of(home) as opened:
+        applied = migrate(opened.owner_url, serving=opened.database_url)
     typer.echo("\n".join(f"applied {name}" for name in applied) or "Nothing to apply: the schema is current.")
 
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def diff(folder: Folder = Path(), home: Home = HOME) -> None:
-    """Show what `apply` would change: each document added, changed or removed, and which fields.
+def diff(folder: Folder = Path(), home: Home = HOME, as_json: AsJson = False) -> None:
+    """Show what `apply` would change: each document added or changed, with every field's old and new value.
 
-    Exit status 1 when there is a difference, so that a pipeline can tell drift.
+    Exit status 1 when there is a difference, so that a pipeline can tell drift; what is in force and not in the folder
+    is one too.
     """
     from gateway.partners.apply import plan
-    from gateway.partners.plan_table import render
     from gateway.routes import POLICY_OPERATIONS
 
-    found = _with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
-    Console().print(render(found))
-    raise typer.Exit(1 if found.steps else 0)
+    found = with_database(home, lambda database: plan(database, folder, POLICY_OPERATIONS, now_ms=now_ms()))
+    _show(found, as_json=as_json)
+    raise typer.Exit(1 if found.steps or found.extra else 0)
 
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def apply(folder: Folder = Path(), home: Home = HOME) -> None:
-    """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second."""
-    from gateway.partners.apply import apply
-    from gateway.partners.plan_table import render
-    from gateway.routes import POLICY_OPERATIONS
+def apply(
+    folder: Folder = Path(),
+    home: Home = HOME,
+    remove: Annotated[bool, typer.Option("--remove", help="Withdraw what is in force and not in FOLDER.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second.
 
-    done = _with_database(
-        home, lambda database: apply(database, folder, POLICY_OPERATIONS, actor=ACTOR, now_ms=now_ms())
-    )
-    Console().print(render(done))
+    What FOLDER does not have stays in force unless --remove is given. In a sandbox a new partner gets its keys at once,
+    in HOME/sandbox/.
+    """
+    from gateway.provision import apply_to
+
+    settings = _settings_of(home)
+    done = with_database(home, lambda database: apply_to(database, folder, settings, remove=remove, actor=ACTOR))
+    _show(done, as_json=as_json)
+
+
+def _show(plan: "Plan", *, as_json: bool) -> None:
+    from gateway.jsonio import encode
+    from gateway.partners.plan_table import members, render
+
+    if as_json:
+        typer.echo(encode(members(plan)).decode())
+    else:
+        Console().print(render(plan))
 
 
 @app.command(rich_help_panel=OPERATE)
 @sentence
-def rotate_statement_key(home: Home = HOME) -> None:
+def enrol(
+    operator_id: Annotated[str, typer.Argument(metavar="ID", help="Like olga-w: small letters, digits, hyphens.")],
+    name: Annotated[str, typer.Argument(help="Of the person.")],
+    role: Annotated[Role, typer.Option(help="Makers ask, checkers agree; nobody checks what they made.")],
+    home: Home = HOME,
+) -> None:
+    """Give a person of bank operations a new key, which is shown once."""
+    from gateway.call import Operator
+    from gateway.provision import enrol_operator
+
+    person = Operator(operator_id, name, role.value)
+    typer.echo(with_database(home, lambda database: enrol_operator(database, person, actor=ACTOR)))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def rotate_statement_key(reason: Why, home: Home = HOME) -> None:
     """Sign days and statements with the next key; the one of before stays published, and its statements stay true."""
     from gateway.provision import rotate_statement_key
 
     settings = msgspec.structs.replace(read_settings(), home=str(home.absolute()))
-    kid = _with_database(home, lambda database: rotate_statement_key(database, settings, actor=ACTOR))
+    kid = with_database(home, lambda database: rotate_statement_key(database, settings, actor=ACTOR, reason=reason))
     typer.echo(f"Key {kid} signs statements from now on; see /.well-known/statement-keys.")
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def revoke_key(
+    kid: Annotated[str, typer.Argument(help="The kid of one of the bank's own keys, as /oauth/jwks shows it.")],
+    reason: Why,
+    home: Home = HOME,
+) -> None:
+    """Revoke a signing key of the bank that got out: what it signed is refused within a second, the next key signs."""
+    from gateway.keyring import Keyring, read_kek
+    from gateway.oauth.store import revoke_bank_key
+
+    async def work(database: "Database") -> bool:
+        keyring = Keyring(read_kek(home, make=False))
+        async with database.transaction() as conn:
+            done = await revoke_bank_key(conn, kid, actor=ACTOR, reason=reason, now_ms=now_ms())
+            await keyring.ensure(conn)
+            return done
+
+    if not with_database(home, work):
+        raise typer.BadParameter(f"{kid} is no key of the bank, or is revoked already")
+    typer.echo(f"Revoked {kid}. Partners fetch new tokens; their keys are as they were.")
+
+
+app.add_typer(audit_commands, name="audit", rich_help_panel=CHECK)
 
 
 @app.command(rich_help_panel=CHECK)
@@ -233,31 +274,10 @@ def version() -> None:
     typer.echo(__version__)
 
 
-@contextmanager
-def _database_of(home: Path) -> Iterator[str]:
-    """The address of the given database, or of the embedded one of that home, which may be serving at the moment."""
-    from gateway.port import CannotServe
-    from gateway.serve import with_database
-
-    settings = read_settings()
-    if not settings.database_url and not (home / "postgres").exists():
-        raise CannotServe(f"No database: set PARASOL_DATABASE_URL, or name the --home of a sandbox ({home} has none)")
-    with with_database(msgspec.structs.replace(settings, sandbox=True, home=str(home.absolute()))) as opened:
-        yield opened.database_url
-
-
-def _with_database(home: Path, work: Callable[["Database"], Awaitable[T]]) -> T:
-    from gateway.database import Database
-
-    async def connected(url: str) -> T:
-        database = await Database.connect(url, pool_size=1)
-        try:
-            return await work(database)
-        finally:
-            await database.close()
-
-    with _database_of(home) as url:
-        return asyncio.run(connected(url))
+def _settings_of(home: Path) -> Settings:
+    """Without a database named, that of a sandbox; a named one is a sandbox's only where PARASOL_SANDBOX says so."""
+    given = read_settings()
+    return msgspec.structs.replace(given, home=str(home.absolute()), sandbox=given.sandbox or not given.database_url)
 
 
 def main() -> None:

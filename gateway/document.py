@@ -34,13 +34,11 @@ def read_document(path: Path, *, name: str) -> dict[str, Any]:
         raise DocumentInvalid(name, "$", f"is larger than {DOCUMENT_LIMIT} bytes")
     try:
         parsed = tomllib.loads(raw.decode("utf-8"))
+        return _plain_table(parsed, file=name)
     except UnicodeDecodeError:
         raise DocumentInvalid(name, "$", "is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise DocumentInvalid(name, "$", f"is not TOML: {error}") from None
-    plain = _plain(parsed, file=name, key="$")
-    assert isinstance(plain, dict)
-    return plain
 
 
 def shape_document(document: Any, shape: type[T], *, name: str) -> T:
@@ -57,20 +55,50 @@ def document_hash(document: Any) -> bytes:
     return sha256(canonical(document)).digest()
 
 
-def _plain(value: Any, *, file: str, key: str) -> Any:
+def _plain_table(parsed: dict[str, Any], *, file: str) -> dict[str, Any]:
+    try:
+        plain = _plain(parsed)
+    except _Unfit:
+        raise _fault(parsed, file=file, key="$") or AssertionError("what is unfit has a place") from None
+    assert isinstance(plain, dict)
+    return plain
+
+
+class _Unfit(Exception):
+    """Some value is of no JSON type; where is looked for only then, as most files are good."""
+
+
+def _plain(value: Any) -> Any:
     """JSON's types only; a float is refused, as neither money nor a share of it ever is one."""
+    kind = type(value)
+    if kind is str:
+        if "\0" in value:
+            raise _Unfit
+        return value
+    if kind is int or kind is bool:
+        return value
+    if kind is dict:
+        return {name: _plain(member) for name, member in value.items()}
+    if kind is list:
+        return [_plain(item) for item in value]
+    if kind in (datetime, date, time):
+        return value.isoformat()
+    raise _Unfit
+
+
+def _fault(value: Any, *, file: str, key: str) -> DocumentInvalid | None:
+    """The first value that no document holds, and why."""
     match value:
-        case str() if "\0" in value:
-            raise DocumentInvalid(file, key, "holds a NUL character")
-        case bool() | int() | str():
-            return value
+        case str():
+            return DocumentInvalid(file, key, "holds a NUL character") if "\0" in value else None
         case float():
-            raise DocumentInvalid(file, key, "is a float; write whole minor units, basis points or a text")
+            return DocumentInvalid(file, key, "is a float; write whole minor units, basis points or a text")
         case dict():
-            return {name: _plain(member, file=file, key=f"{key}.{name}") for name, member in value.items()}
+            places = [(f"{key}.{name}", member) for name, member in value.items()]
         case list():
-            return [_plain(item, file=file, key=f"{key}[{index}]") for index, item in enumerate(value)]
-        case datetime() | date() | time():
-            return value.isoformat()
+            places = [(f"{key}[{index}]", item) for index, item in enumerate(value)]
+        case bool() | int() | datetime() | date() | time():
+            return None
         case _:
-            raise DocumentInvalid(file, key, f"is a {type(value).__name__}, which no document holds")
+            return DocumentInvalid(file, key, f"is a {type(value).__name__}, which no document holds")
+    return next((fault for place, inner in places if (fault := _fault(inner, file=file, key=place))), None)

@@ -5,16 +5,19 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-from gateway import metrics
-from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival, read_body
+from gateway import audit, metrics
+from gateway.admission.addresses import AddressThrottle
+from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
+from gateway.admission.bodies import BODYLESS, BodyReader
 from gateway.admission.deadline import Deadlines
-from gateway.admission.door import FrontDoor
+from gateway.admission.door import FrontDoor, check_query
 from gateway.admission.operators import OperatorBook
 from gateway.admission.possession import CertificateReader
-from gateway.call import DEADLINE_S, Answer, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
+from gateway.call import DEADLINE_S, Answer, Call, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
 from gateway.clock import now_ms
 from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
@@ -22,7 +25,9 @@ from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-_BODYLESS = frozenset(("GET", "HEAD", "DELETE"))
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
+_OTHER_METHOD = "_OTHER"  # OpenTelemetry's word: the caller may write anything, a metric's label may not
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,10 @@ class Table:
             methods, names = (None, {}) if "\0" in path else self._walk(path)  # PostgreSQL keeps no NUL: no id has it
             if methods is None:
                 return None
-        operation = methods.get(method)
+        operation = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
         if operation is None:
-            raise MethodNotAllowed(headers=(("allow", ", ".join(sorted(methods))),))
+            taken = methods.keys() | ({"HEAD"} if "GET" in methods else set())
+            raise MethodNotAllowed(headers=(("allow", ", ".join(sorted(taken))),))
         if not names:
             return Match(operation, names)
         own = _segment_names(operation.path)
@@ -99,12 +105,17 @@ class Edge:
         operators: OperatorBook,
         certificates: CertificateReader,
         sign: Callable[[bytes, int], str],
+        addresses: AddressThrottle,
         fallback: Callable[[Scope, Receive, Send], Awaitable[None]],
+        bodies: BodyReader | None = None,
     ) -> None:
         self.table = table
         self._door = door
         self._operators = operators
         self._certificates = certificates
+        self._proxies = certificates.proxies or None  # none configured: nobody is asked
+        self._addresses = addresses
+        self._bodies = bodies or BodyReader()
         self._sign = sign
         self._fallback = fallback
         self._deadlines = Deadlines()
@@ -112,22 +123,26 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, waited = time.perf_counter(), start_waiting()
         arrival = read_arrival(scope)
-        protocol, operation_id, partner_id, outcome = _protocol_of(arrival.path), "unmatched", "", "ok"
+        if self._proxies is not None:
+            self._proxies.look_behind(arrival)
+        audit.came_from.set(arrival.source)
+        protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
+            if b"%" in scope["raw_path"]:  # every path of ours is written without an escape: one spelling each
+                raise UnknownPath()
             if match is None:
                 if arrival.path.startswith("/static/"):
-                    await self._fallback(scope, receive, send)
+                    await self._fallback(scope, receive, _unsniffed(send))
                     return
                 raise UnknownPath()
             operation = match.operation
             protocol, operation_id = operation.protocol, operation.id
-            if not operation.raw_body:
-                arrival.body = await _body(arrival, receive, operation)
-            answer, partner_id = await self._perform(match, arrival, receive)
+            answer = await self._perform(match, arrival, receive)
         except Refusal as refusal:
             outcome = refusal.outcome
+            arrival.partner_id = arrival.partner_id or refusal.partner_id
             metrics.count("parasol_refusals_total", reason=refusal.code)
             answer = _refused(refusal, protocol=protocol, arrival=arrival)
         except (Exception, CancelledError) as error:  # noqa: BLE001 - the last wall: whatever it is becomes an answer
@@ -137,42 +152,77 @@ class Edge:
         self._deadlines.stop()
         await self._send(send, answer, arrival, signed=match is not None and match.operation.signed)
         seconds = time.perf_counter() - started
-        metrics.count("parasol_requests_total", partner=partner_id, operation=operation_id, code=str(answer.status),
-                      outcome=outcome)  # fmt: skip
-        metrics.observe("http_server_request_duration_seconds", seconds, http_request_method=arrival.method,
+        metrics.count("parasol_requests_total", partner=arrival.partner_id, operation=operation_id,
+                      code=str(answer.status), outcome=outcome)  # fmt: skip
+        method = arrival.method if arrival.method in _METHODS else _OTHER_METHOD
+        metrics.observe("http_server_request_duration_seconds", seconds, http_request_method=method,
                         http_response_status_code=str(answer.status))  # fmt: skip
         metrics.observe("parasol_overhead_seconds", seconds - waited[0])
 
-    async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> tuple[Answer, str]:
+    async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
         self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
+        if operation.throttle:
+            return await self._perform_throttled(match, arrival, receive, now_ms=moment)
+        if not operation.raw_body and arrival.method not in BODYLESS:
+            arrival.body = await self._body(arrival, receive, operation)
         if operation.token in (TokenKind.CLIENT, TokenKind.CUSTOMER):
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
-            if operation.raw_body:  # a file may be large: only an admitted caller gets to send it
-                self._deadlines.start(operation.deadline_s)
-                call = replace(call, raw_body=await _body(arrival, receive, operation))
-            return await operation.endpoint(call), call.partner.partner_id
+            if operation.raw_body:
+                call = await self._with_file(call, arrival, receive)
+            return await operation.endpoint(call)
         if operation.token is TokenKind.OPERATOR:
-            return await operation.endpoint(self._ops_call(match, arrival, now_ms=moment)), ""
-        return await operation.endpoint(self._open_call(match, arrival, now_ms=moment)), ""
+            return await operation.endpoint(self._ops_call(match, arrival, now_ms=moment))
+        return await operation.endpoint(self._open_call(match, arrival, now_ms=moment))
+
+    async def _perform_throttled(self, match: Match, arrival: Arrival, receive: Receive, *, now_ms: int) -> Answer:
+        """Where the caller is a stranger: its address is asked how often it was here before anything is read."""
+        operation, address = match.operation, arrival.source
+        self._addresses.enter(operation.throttle, address, now_ms=now_ms)
+        try:
+            arrival.body = await self._body(arrival, receive, operation)
+            answer = await operation.endpoint(self._open_call(match, arrival, now_ms=now_ms))
+        except Refusal as refusal:
+            self._addresses.answered(operation.throttle, address, status=refusal.status, now_ms=now_ms)
+            raise
+        self._addresses.answered(operation.throttle, address, status=answer.status, now_ms=now_ms)
+        return answer
+
+    async def _body(self, arrival: Arrival, receive: Receive, operation: Operation) -> bytes:
+        """While it comes, its reader limits the wait (408); the request's deadline runs from its last byte."""
+        self._deadlines.stop()
+        body = await self._bodies.read(arrival, receive, operation)
+        self._deadlines.start(operation.deadline_s)
+        return body
+
+    async def _with_file(self, call: Call, arrival: Arrival, receive: Receive) -> Call:
+        """A file may be large: it is read for an admitted caller, and only if it could be kept."""
+        if call.operation.before_body is not None:
+            await call.operation.before_body(call)
+        self._deadlines.start(call.operation.deadline_s)
+        return replace(call, raw_body=await self._bodies.read(arrival, receive, call.operation))
 
     def _ops_call(self, match: Match, arrival: Arrival, *, now_ms: int) -> OpsCall:
         shape = match.operation.body
+        operator = self._operators.recognise(arrival.single("authorization"))
+        check_query(arrival, match.operation)
         return OpsCall(
-            operation=match.operation, now_ms=now_ms, interaction_id=arrival.interaction_id,
-            operator=self._operators.recognise(arrival.single("authorization")),
+            operation=match.operation, now_ms=now_ms, interaction_id=arrival.interaction_id, operator=operator,
             path=match.path, query=arrival.query(), headers=arrival.headers,
             body=decode(arrival.body, shape) if shape is not None else None,
             raw_body=arrival.body, source=arrival.source,
         )  # fmt: skip
 
     def _open_call(self, match: Match, arrival: Arrival, *, now_ms: int) -> OpenCall:
-        shown = arrival.headers.get(self._certificates.header) if self._certificates.header else None
+        operation = match.operation
+        shown = None
+        if operation.protocol is Protocol.OAUTH:  # who calls: a client with a certificate, or a customer's browser
+            shown = self._certificates.certificate(arrival, now_ms=now_ms)
         return OpenCall(
-            operation=match.operation, now_ms=now_ms, interaction_id=arrival.interaction_id, path=match.path,
-            query=arrival.query(), query_string=arrival.query_string, headers=arrival.headers,
+            operation=operation, now_ms=now_ms, interaction_id=arrival.interaction_id, path=match.path,
+            query=arrival.loose_query(), query_string=arrival.query_string, headers=arrival.headers,
             repeated_headers=arrival.repeated, raw_body=arrival.body,
-            client_certificate=self._certificates.certificate(shown, source=arrival.source),
+            name_partner=partial(setattr, arrival, "partner_id"), client_certificate=shown,
             cookies=_cookies(arrival.headers.get("cookie")), source=arrival.source,
         )  # fmt: skip
 
@@ -183,6 +233,7 @@ class Edge:
         headers = [
             (b"x-fapi-interaction-id", arrival.interaction_id.encode()),
             (b"content-length", str(size).encode()),
+            _NOSNIFF,
         ]
         if size:
             headers.append((b"content-type", answer.content_type.encode()))
@@ -205,17 +256,22 @@ async def _stream(send: Send, stream: Streamed) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def _body(arrival: Arrival, receive: Receive, operation: Operation) -> bytes:
-    if arrival.method in _BODYLESS:
-        return b""
-    return await read_body(receive, declared=arrival.headers.get("content-length"), limit=operation.body_limit)
+def _unsniffed(send: Send) -> Send:
+    """Static files are another application's answers: they get the header that all of ours have."""
+
+    async def with_header(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], _NOSNIFF]
+        await send(message)
+
+    return with_header
 
 
-def _protocol_of(path: str) -> Protocol:
+def protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB
-    return Protocol.PAGE if path.startswith(("/console", "/portal")) else Protocol.OWN
+    return Protocol.PAGE if path.startswith(("/console", "/portal", "/consents")) else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

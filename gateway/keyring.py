@@ -2,6 +2,7 @@
 
 A key lives `next` (published before it signs) → `signing` → `published` (until its last token expired) → `retired`.
 Those of statements have a set of their own, stay published for good and say in themselves what they are for.
+One that got out is `revoked`: what it signed is not good any more, whenever it was signed.
 The key-encryption key comes from PARASOL_HOME/kek (0600, made by the sandbox) or a mounted secret of that name.
 """
 
@@ -25,6 +26,7 @@ from gateway.database.changes import Change, announce
 
 KEK_BYTES = 32
 _NONCE_BYTES = 12
+SILENT = ("retired", "revoked")  # states of keys that nobody is to check anything with
 PURPOSES = {"token": "ES256", "statement": "ES256", "message": "PS256", "link": "ES256"}
 STATEMENT = "statement"
 _PURPOSE_OF_TYPE = {  # what a JWS says it is, only a key for that may sign
@@ -111,7 +113,7 @@ class Keyring:
 
     def jwks(self) -> dict[str, Any]:
         """RFC 7517: public halves of every key that signs, will sign, or may still be checked; none of statements."""
-        keys = (key for key in self._keys.values() if key.purpose != STATEMENT and key.state != "retired")
+        keys = (key for key in self._keys.values() if key.purpose != STATEMENT and key.state not in SILENT)
         return {"keys": [dict(key.public_jwk) for key in keys]}
 
     def statement_keys(self) -> list[SigningKey]:
@@ -129,11 +131,12 @@ class Keyring:
         self._signing = {key.purpose: key for key in keys.values() if key.state == "signing"}
 
     async def ensure(self, conn: Connection) -> None:
-        """Make the first signing key of each purpose that has none; safe when several processes start at once."""
+        """Each purpose that has no signing key gets one: what was to sign next, or a new one; safe when several
+        processes start at once."""
         await conn.execute("LOCK TABLE bank_key IN SHARE ROW EXCLUSIVE MODE")
         present = {row["purpose"] for row in await conn.fetch("SELECT purpose FROM bank_key WHERE state = 'signing'")}
         for purpose in PURPOSES.keys() - present:
-            await self._make(conn, purpose, state="signing")
+            await self.rotate(conn, purpose)
         await self.load(conn)
 
     async def prepare(self, conn: Connection, purpose: str) -> None:

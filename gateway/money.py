@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+import msgspec
+
 from gateway.refusal import Refusal
 
 # ISO 4217 minor-unit digits of the currencies that a contract may name; another one is refused, never guessed.
@@ -15,6 +17,20 @@ class AmountMalformed(Refusal):
 
     code, ob_code, outcome = "amount_malformed", "U002", "schema"
     title = "The amount is not a decimal number of that currency"
+
+
+class AmountNotPositive(Refusal):
+    """There is no order, reversal or refund of nothing."""
+
+    code, ob_code, outcome = "amount_not_positive", "U002", "schema"
+    title = "The amount must be above zero"
+
+
+class CurrencyDiffers(Refusal):
+    """A hold and a charge live in one currency each; what is taken back of them is in that one."""
+
+    code, ob_code, outcome = "currency_differs", "U002", "schema"
+    title = "The amount is in another currency than what it belongs to"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,3 +63,22 @@ def parse_amount(text: str, currency: str, *, path: str = "") -> Money:
     if len(decimals) > digits:
         raise AmountMalformed(f"{currency} has {digits} decimals", path=path)
     return Money(int(whole) * 10**digits + int(decimals.ljust(digits, "0") or "0"), currency)
+
+
+class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """`{"Amount": "12.50", "Currency": "CNY"}`, as bodies of our own APIs say it."""
+
+    amount: str
+    currency: str
+
+    def positive(self, *, path: str) -> Money:
+        """`path` is the member's. Raises AmountMalformed, AmountNotPositive."""
+        money = parse_amount(self.amount, self.currency, path=f"{path}.Amount")
+        if money.minor == 0:
+            raise AmountNotPositive(path=f"{path}.Amount")
+        return money
+
+
+def amount_json(minor: int, currency: str) -> dict[str, str]:
+    """The same in an answer."""
+    return {"Amount": Money(minor, currency).text, "Currency": currency}

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, ClassVar
 
 from gateway.jsonio import encode
-from gateway.refusal import Refusal
+from gateway.refusal import Refusal, UnknownResource
 
 DPOP_ALGS = "ES256 PS256 EdDSA"
 DOCS = "/portal/errors#"  # each code has its entry on the developer pages
@@ -18,11 +18,11 @@ CSP = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 PAGE_HEADERS = (
-    ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
     ("cache-control", "no-store"),
 )
+_NOT_YOURS = ("unknown_resource", "foreign_resource")
 _MESSAGE_LIMIT = 500  # characters of OBError1.Message
 
 
@@ -70,6 +70,9 @@ def render(refusal: Refusal, *, protocol: str, interaction_id: str) -> Rendered:
             return _oauth(refusal)
         case "page":
             return _page(refusal, interaction_id)
+        case "own" if refusal.code in _NOT_YOURS:
+            # whether somebody else has it is nobody's business: both are the same 404, word for word
+            return _problem(UnknownResource(), interaction_id)
         case _:
             return _problem(refusal, interaction_id)
 

@@ -15,6 +15,7 @@ from gateway.clock import now_ms
 from gateway.consents.book import ConsentBook
 from gateway.console.api import OpsApi
 from gateway.console.pages import ConsolePages
+from gateway.console.session import COOKIE as CONSOLE_COOKIE
 from gateway.console.session import ConsoleSessions
 from gateway.corebank.measured import measured
 from gateway.corebank.port import CoreBank, OrderOutcome
@@ -29,10 +30,14 @@ from gateway.jobs.api import JobsApi
 from gateway.jobs.model import by_name
 from gateway.jobs.runner import JobRunner
 from gateway.keyring import Keyring
-from gateway.oauth.api import OAuthApi
+from gateway.oauth.api import OAuthApi, oauth_templates
+from gateway.oauth.browser import Browser
 from gateway.oauth.expiry import expire_consents_due, forget_due
+from gateway.oauth.login import Logins
+from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.sandbox import SandboxApi
 from gateway.oauth.vouching import Vouching
+from gateway.oauth.withdrawal import COOKIE, WithdrawalPages
 from gateway.parking.agreements import AgreementDesk
 from gateway.parking.api import ParkingApi
 from gateway.parking.charging import Barrier
@@ -47,6 +52,8 @@ from gateway.payments.api import PaymentsApi
 from gateway.payments.collect import MandateCollections
 from gateway.payments.paying import Till
 from gateway.payments.refunding import RefundDesk
+from gateway.policies.limits import Limiter
+from gateway.policies.throttle import Throttle
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.attributing import GoalDesk
@@ -61,6 +68,7 @@ from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
+from gateway.settlement.drafts import remove_abandoned
 from gateway.settlement.keys_api import StatementKeysApi
 from gateway.settlement.ops_api import SettlementOps
 from gateway.settlement.posting import CommissionBooking
@@ -83,6 +91,8 @@ class Foundation:
     keyring: Keyring
     snapshots: SnapshotKeeper
     bank: Database  # the sandbox bank's own connections: it is never inside a transaction of the gateway
+    limiter: Limiter  # by partner, as policies say
+    throttle: Throttle  # by address, where nobody has been recognised yet
 
     @property
     def issuer(self) -> str:
@@ -149,16 +159,28 @@ def authorization(base: Foundation, common: Common) -> Wing:
     """The authorization server, and the sandbox's shortcuts."""
     server = OAuthApi.build(
         base.settings, database=base.database, keyring=base.keyring, snapshots=base.snapshots, corebank=common.bank,
-        counter=common.counter if base.settings.sandbox else None,
+        counter=common.counter if base.settings.sandbox else None, limiter=base.limiter,
     )  # fmt: skip
     vouching = Vouching(common.bank, common.identities)
     approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
     sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY, common.decide_order))
+    withdrawal = withdrawal_pages(base, common)
     chores = (
         Chore("expire consents", 5, partial(expire_consents_due, base.database)),
         Chore("forget spent proofs", 30, partial(forget_due, base.database)),
     )
-    return Wing((server, *sandbox), chores)
+    return Wing((server, withdrawal, *sandbox), chores)
+
+
+def withdrawal_pages(base: Foundation, common: Common) -> WithdrawalPages:
+    """Where customers take consents back."""
+    guard = LoginGuard(issuer=base.issuer, secret=base.keyring.secret("log-ins"), limiter=base.limiter)
+    return WithdrawalPages(
+        base.database, base.snapshots,
+        Browser(issuer=base.issuer, secret=base.keyring.secret("consents forms"), cookie=COOKIE),
+        Logins(base.database, common.bank, guard), oauth_templates(), base.issuer,
+        common.counter if base.settings.sandbox else None,
+    )  # fmt: skip
 
 
 def money(base: Foundation, common: Common) -> Wing:
@@ -218,7 +240,7 @@ def landings(settings: Settings) -> dict[str, str]:
 def settlement(base: Foundation) -> Wing:
     """Closed days and statements; what they wish for is done by jobs."""
     database, home = base.database, base.settings.home_path
-    files, processes = SealedFiles(database, home), StatementProcesses(base.settings, BANK)
+    files, processes = SealedFiles(database, home), StatementProcesses(base.settings)
     kinds = (
         DayClosing(database, base.keyring, files, BANK).kind(),
         StatementCalculation(database, files, processes).kind(),
@@ -233,13 +255,17 @@ def settlement(base: Foundation) -> Wing:
         BusinessDateApi(database),
         JobsApi(database, by_name(kinds)),
     )
-    return Wing(rooms, JobRunner(database, kinds).chores())
+    drafts = Chore("remove abandoned drafts", 60, lambda _: remove_abandoned(home))
+    return Wing(rooms, (drafts, *JobRunner(database, kinds).chores()))
 
 
 def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:
     """What people and probes look at."""
     database, snapshots, settings = base.database, base.snapshots, base.settings
-    sessions = ConsoleSessions(base.keyring, operators, base.issuer.startswith("https://"))
+    forms = Browser(
+        issuer=base.issuer, secret=base.keyring.secret("console forms"), cookie=CONSOLE_COOKIE, same_site="Strict"
+    )
+    sessions = ConsoleSessions(database, operators, forms, base.limiter)
     campaigns = DiscountsApi(common.redemptions, database, base.snapshot, common.plates, base.issuer).campaigns
     return Wing(
         (
@@ -248,6 +274,12 @@ def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:
             PortalApi.load(
                 settings.data_path / "openapi", operations=OPERATIONS, issuer=base.issuer, sandbox=settings.sandbox
             ),
-            HealthApi(database, lambda: base.snapshot().generation, base.disk_is_full),
+            HealthApi(
+                database,
+                lambda: base.snapshot().generation,
+                lambda: base.feed.age_s,
+                base.disk_is_full,
+                settings.metrics_port,
+            ),
         )
     )

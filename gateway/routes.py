@@ -8,7 +8,7 @@ from typing import Any
 from gateway.accounts.api import AccountsApi
 from gateway.accounts.sandbox_api import SandboxBankApi
 from gateway.accounts.shapes import AccountConsentRequest
-from gateway.call import Answer, Operation, Protocol, TokenKind
+from gateway.call import BANK_DEADLINE_S, Answer, Decision, Operation, Protocol, TokenKind
 from gateway.console.api import ChangePartnerState, OpsApi
 from gateway.console.pages import ConsolePages
 from gateway.discounts.api import DiscountsApi
@@ -17,6 +17,7 @@ from gateway.health import HealthApi
 from gateway.jobs.api import JobsApi, WithdrawJob
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
+from gateway.oauth.withdrawal import WithdrawalPages
 from gateway.parking.api import ParkingApi
 from gateway.parking.shapes import AgreementBody, ChargeBody, EntryBody, ParkingQuoteBody, RefundBody
 from gateway.payments.api import PaymentsApi
@@ -24,7 +25,7 @@ from gateway.payments.shapes import FundsRequest, MandateRequest, PaymentRequest
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.bank_api import ReferralsOps
-from gateway.referrals.batch import FILE_LIMIT
+from gateway.referrals.batch import FILE_DEADLINE_S, FILE_LIMIT
 from gateway.referrals.batch_api import BatchApi, CreateBatchBody
 from gateway.referrals.link_api import CreateLinkBody, LinkApi
 from gateway.settlement.api import SettlementApi
@@ -35,12 +36,8 @@ from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, Ref
 Endpoint = Callable[..., Awaitable[Answer]]
 CLIENT, CUSTOMER, OPERATOR, NOBODY = TokenKind.CLIENT, TokenKind.CUSTOMER, TokenKind.OPERATOR, TokenKind.NONE
 OB, OWN, OAUTH, OPS, PAGE = Protocol.OB, Protocol.OWN, Protocol.OAUTH, Protocol.OPS, Protocol.PAGE
-AISP, PISP = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp"
-V1, ADMIN = "/partner/v1", "/admin/v1"
-BULK_BODY_LIMIT = 256 * 1024  # bytes: 500 sandbox customers or events
-BANK_DEADLINE_S = 30.0  # the core bank has 20 s to answer about money: "pending" in the end is better than nothing
-BULK_DEADLINE_S = 30.0  # 500 people are opened one by one
-FILE_DEADLINE_S = 1_320.0  # a full file over 1 Mbit/s takes 1,280 s; then the database copies it
+AISP, PISP, V1, ADMIN = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp", "/partner/v1", "/admin/v1"
+BULK_BODY_LIMIT, BULK_DEADLINE_S = 256 * 1024, 30.0  # 500 sandbox customers or events; each is opened by itself
 
 
 def row(id: str, line: str, endpoint: Endpoint, protocol: Protocol, token: TokenKind, **rest: Any) -> Operation:
@@ -61,13 +58,24 @@ OAUTH_SERVER = in_room(OAuthApi,
     row("OAuthMetadata",       "GET /.well-known/oauth-authorization-server", OAuthApi.oauth_metadata, OAUTH, NOBODY),
     row("OpenIdConfiguration", "GET /.well-known/openid-configuration", OAuthApi.oauth_metadata, OAUTH, NOBODY),
     row("JsonWebKeySet",       "GET /oauth/jwks", OAuthApi.jwks, OAUTH, NOBODY),
-    row("PushAuthorizationRequest", "POST /oauth/par", OAuthApi.push, OAUTH, NOBODY),
-    row("Authorize",           "GET /oauth/authorize", OAuthApi.authorize, PAGE, NOBODY, answers="text/html"),
-    row("Login",               "POST /oauth/login", OAuthApi.login, PAGE, NOBODY, answers="text/html"),
-    row("DecideConsent",       "POST /oauth/consent", OAuthApi.decide_consent, PAGE, NOBODY, answers="text/html"),
-    row("Token",               "POST /oauth/token", OAuthApi.token, OAUTH, NOBODY),
-    row("Introspect",          "POST /oauth/introspect", OAuthApi.introspect, OAUTH, NOBODY),
-    row("Revoke",              "POST /oauth/revoke", OAuthApi.revoke, OAUTH, NOBODY),
+    row("PushAuthorizationRequest", "POST /oauth/par", OAuthApi.push, OAUTH, NOBODY, throttle="client"),
+    row("Authorize",           "GET /oauth/authorize", OAuthApi.authorize, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
+    row("Login",               "POST /oauth/login", OAuthApi.login, PAGE, NOBODY, answers="text/html", throttle="page"),
+    row("DecideConsent",       "POST /oauth/consent", OAuthApi.decide_consent, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
+    row("Token",               "POST /oauth/token", OAuthApi.token, OAUTH, NOBODY, throttle="client"),
+    row("Introspect",          "POST /oauth/introspect", OAuthApi.introspect, OAUTH, NOBODY, throttle="client"),
+    row("Revoke",              "POST /oauth/revoke", OAuthApi.revoke, OAUTH, NOBODY, throttle="client"),
+)
+
+WITHDRAWAL = in_room(WithdrawalPages,
+    row("ShowConsents",     "GET /consents", WithdrawalPages.show, PAGE, NOBODY, answers="text/html", throttle="page"),
+    row("ConsentsLogin",    "POST /consents/login", WithdrawalPages.log_in, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
+    row("WithdrawConsent",  "POST /consents/withdrawal", WithdrawalPages.withdraw, PAGE, NOBODY, answers="text/html",
+        throttle="page"),
+    row("ConsentsLogout",  "POST /consents/logout", WithdrawalPages.log_out, PAGE, NOBODY, answers="text/html"),
 )
 
 ACCOUNTS = in_room(AccountsApi,
@@ -135,38 +143,38 @@ PARKING = in_room(ParkingApi,
         scope="parking", body=ChargeBody, idempotent=True, level="A2", deadline_s=BANK_DEADLINE_S),
     row("GetParkingCharge", f"GET {V1}/parking/charges/{{ChargeId}}", ParkingApi.get_parking_charge, OWN, CLIENT,
         scope="parking", level="A2"),
-    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds",
-        ParkingApi.refund_parking_charge, OWN, CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2",
-        deadline_s=BANK_DEADLINE_S),
+    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds", ParkingApi.refund_parking_charge, OWN,
+        CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2", deadline_s=BANK_DEADLINE_S),
 )
 
 REFERRALS = (
     *in_room(ReferralsApi,
         row("GetIdentityKeys", f"GET {V1}/identity-keys", ReferralsApi.identity_keys, OWN, CLIENT, scope="referrals",
             level="A2"),
-        row("ListClaims", f"GET {V1}/claims", ReferralsApi.list_claims, OWN, CLIENT, scope="referrals"),
+        row("ListClaims", f"GET {V1}/claims", ReferralsApi.list_claims, OWN, CLIENT, scope="referrals",
+            query=("Cursor", "Limit", "State")),
         row("CountClaims", f"GET {V1}/claims/summary", ReferralsApi.count_claims, OWN, CLIENT, scope="referrals"),
         row("GetClaim", f"GET {V1}/claims/{{ClaimId}}", ReferralsApi.get_claim, OWN, CLIENT, scope="referrals"),
     ),
     *in_room(BatchApi,
         row("CreateReferralBatch", f"POST {V1}/referral-batches", BatchApi.create_batch, OWN, CLIENT,
             scope="referrals", body=CreateBatchBody),
-        row("UploadReferralBatchFile", f"PUT {V1}/referral-batches/{{BatchId}}/file", BatchApi.upload_file, OWN,
-            CLIENT, scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT,
+        row("UploadReferralBatchFile", f"PUT {V1}/referral-batches/{{BatchId}}/file", BatchApi.upload_file, OWN, CLIENT,
+            scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT, before_body=BatchApi.check_upload,
             deadline_s=FILE_DEADLINE_S),
         row("GetReferralBatch", f"GET {V1}/referral-batches/{{BatchId}}", BatchApi.get_batch, OWN, CLIENT,
             scope="referrals"),
         row("GetReferralBatchResults", f"GET {V1}/referral-batches/{{BatchId}}/results", BatchApi.get_results, OWN,
-            CLIENT, scope="referrals"),
+            CLIENT, scope="referrals", query=("Cursor", "Limit", "Outcome")),
     ),
     *in_room(LinkApi,
         row("CreateReferralLink", f"POST {V1}/referral-links", LinkApi.create_link, OWN, CLIENT, scope="referrals",
             body=CreateLinkBody, idempotent=True),
-        row("GetReferralLink", f"GET {V1}/referral-links/{{LinkId}}", LinkApi.get_link, OWN, CLIENT,
-            scope="referrals"),
+        row("GetReferralLink", f"GET {V1}/referral-links/{{LinkId}}", LinkApi.get_link, OWN, CLIENT, scope="referrals"),
         row("GetReferralLinkQr", f"GET {V1}/referral-links/{{LinkId}}/qr", LinkApi.get_qr, OWN, CLIENT,
-            scope="referrals", answers="image/svg+xml"),
-        row("FollowReferralLink", "GET /r/{Code}", LinkApi.follow_link, PAGE, NOBODY, answers="text/html"),
+            scope="referrals", answers="image/svg+xml", query=("Format",)),
+        row("FollowReferralLink", "GET /r/{Code}", LinkApi.follow_link, PAGE, NOBODY, answers="text/html",
+            throttle="page"),
         row("ShowLanding", "GET /sandbox/v1/landings/{Landing}", LinkApi.show_landing, PAGE, NOBODY,
             answers="text/html"),
     ),
@@ -193,7 +201,7 @@ OPERATIONS_OF_THE_BANK = (
             body=ChangePartnerState),
         row("ReinstatePartner", f"POST {ADMIN}/partners/{{PartnerId}}/reinstatement", OpsApi.reinstate, OPS, OPERATOR,
             body=ChangePartnerState),
-        row("ReadAudit", f"GET {ADMIN}/audit", OpsApi.read_audit, OPS, OPERATOR),
+        row("ReadAudit", f"GET {ADMIN}/audit", OpsApi.read_audit, OPS, OPERATOR, query=("BeforeSeq",)),
         row("ReadTrialBalance", f"GET {ADMIN}/trial-balance", OpsApi.trial_balance, OPS, OPERATOR),
     ),
     *in_room(DaysApi,
@@ -202,26 +210,30 @@ OPERATIONS_OF_THE_BANK = (
         row("GetDay", f"GET {ADMIN}/days/{{Day}}", DaysApi.get_day, OPS, OPERATOR),
     ),
     *in_room(ReferralsOps,
-        row("ListPartnerClaims", f"GET {ADMIN}/partners/{{PartnerId}}/claims", ReferralsOps.list_claims, OPS, OPERATOR),
+        row("ListPartnerClaims", f"GET {ADMIN}/partners/{{PartnerId}}/claims", ReferralsOps.list_claims, OPS, OPERATOR,
+            query=("Cursor", "Limit", "State")),
         row("GetPartnerClaim", f"GET {ADMIN}/partners/{{PartnerId}}/claims/{{ClaimId}}", ReferralsOps.get_claim, OPS,
             OPERATOR),
-        row("ListGoalsSetAside", f"GET {ADMIN}/goals-set-aside", ReferralsOps.list_goals_set_aside, OPS, OPERATOR),
+        row("ListGoalsSetAside", f"GET {ADMIN}/goals-set-aside", ReferralsOps.list_goals_set_aside, OPS, OPERATOR,
+            query=("Cursor", "Limit")),
     ),
     *in_room(SettlementOps,
         row("CalculateStatement", f"POST {ADMIN}/statements", SettlementOps.calculate, OPS, OPERATOR,
             body=CalculateStatement),
-        row("ListAllStatements", f"GET {ADMIN}/statements", SettlementOps.list_statements, OPS, OPERATOR),
+        row("ListAllStatements", f"GET {ADMIN}/statements", SettlementOps.list_statements, OPS, OPERATOR,
+            query=("PartnerId",)),
         row("GetAnyStatement", f"GET {ADMIN}/statements/{{StatementId}}", SettlementOps.get_statement, OPS, OPERATOR),
         row("ApproveStatement", f"POST {ADMIN}/statements/{{StatementId}}/approvals", SettlementOps.approve, OPS,
             OPERATOR, body=ApproveStatement),
         row("RefuseStatement", f"POST {ADMIN}/statements/{{StatementId}}/refusal", SettlementOps.refuse, OPS,
             OPERATOR, body=RefuseStatement),
-        row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR),
+        row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR,
+            body=Decision),
     ),
     *in_room(JobsApi,
-        row("ListJobs", f"GET {ADMIN}/jobs", JobsApi.list_jobs, OPS, OPERATOR),
+        row("ListJobs", f"GET {ADMIN}/jobs", JobsApi.list_jobs, OPS, OPERATOR, query=("State", "Kind", "PartnerId")),
         row("GetJob", f"GET {ADMIN}/jobs/{{JobId}}", JobsApi.get_job, OPS, OPERATOR),
-        row("RetryJob", f"POST {ADMIN}/jobs/{{JobId}}/retry", JobsApi.retry, OPS, OPERATOR),
+        row("RetryJob", f"POST {ADMIN}/jobs/{{JobId}}/retry", JobsApi.retry, OPS, OPERATOR, body=Decision),
         row("WithdrawJob", f"POST {ADMIN}/jobs/{{JobId}}/withdrawal", JobsApi.withdraw, OPS, OPERATOR,
             body=WithdrawJob),
     ),
@@ -252,7 +264,8 @@ PAGES = (
     ),
     *in_room(ConsolePages,
         row("ConsoleHome",     "GET /console", ConsolePages.home, PAGE, NOBODY, answers="text/html"),
-        row("ConsoleLogin",    "POST /console/login", ConsolePages.log_in, PAGE, NOBODY, answers="text/html"),
+        row("ConsoleLogin",    "POST /console/login", ConsolePages.log_in, PAGE, NOBODY, answers="text/html",
+            throttle="log-in"),
         row("ConsoleLogout",   "POST /console/logout", ConsolePages.log_out, PAGE, NOBODY, answers="text/html"),
     ),
 )
@@ -265,8 +278,8 @@ HEALTH = in_room(HealthApi,
 # fmt: on
 
 OPERATIONS: tuple[Operation, ...] = (
-    *ACCOUNTS, *PAYMENTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *OPERATIONS_OF_THE_BANK,
-    *SANDBOX, *PAGES, *HEALTH,
+    *ACCOUNTS, *PAYMENTS, *PARKING, *DISCOUNTS, *REFERRALS, *SETTLEMENT, *OAUTH_SERVER, *WITHDRAWAL,
+    *OPERATIONS_OF_THE_BANK, *SANDBOX, *PAGES, *HEALTH,
 )  # fmt: skip
 
 # What a policy may name: everything a partner calls with a token.
@@ -277,7 +290,11 @@ SCOPES = frozenset(operation.scope for operation in OPERATIONS if operation.scop
 def bind(rooms: Mapping[type, object], *, sandbox: bool) -> list[Operation]:
     """The rows with their endpoints bound to this worker's rooms. Sandbox rows exist only in a sandbox."""
     return [
-        replace(operation, endpoint=partial(operation.endpoint, rooms[operation.room]))
+        replace(
+            operation,
+            endpoint=partial(operation.endpoint, rooms[operation.room]),
+            before_body=partial(operation.before_body, rooms[operation.room]) if operation.before_body else None,
+        )
         for operation in OPERATIONS
         if sandbox or not operation.path.startswith("/sandbox/")
     ]

@@ -72,7 +72,7 @@ def gateway_running(premises: Premises, console: Console) -> Iterator["subproces
     premises.home.mkdir(parents=True, exist_ok=True)
     command = [*PARASOL, "serve", "--sandbox", "--host", premises.host, "--port", str(premises.port),
                "--home", str(premises.home), "--workers", str(premises.workers)]  # fmt: skip
-    with premises.log.open("wb") as log:
+    with premises.log.open("ab") as log:
         gateway = subprocess.Popen(  # noqa: S603 - our own command
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
         )

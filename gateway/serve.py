@@ -7,8 +7,6 @@ is ended by its own pid, and ends by itself should this process be killed.
 import asyncio
 import fcntl
 import http.client
-import importlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -16,28 +14,23 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import msgspec
-from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.log import LogLevels
 
-from gateway import log
-from gateway.companion import Companion
+from gateway.crew import Account, Crew, Departure
 from gateway.database.embedded import start_embedded
 from gateway.database.migrate import check_home
-from gateway.lifeline import end_with_parent
-from gateway.port import CannotServe, check_port
-from gateway.provision import provision
-from gateway.settings import Settings, read_settings, to_environment
+from gateway.database.roles import GATEWAY, logged_in_as
+from gateway.port import CannotServe, check_port, listening
+from gateway.provision import check_provisioned, provision
+from gateway.settings import Settings
 
 APPLICATION = "gateway.app:create"
 SOCKET_PATH_LIMIT = 100  # bytes: a Unix socket's address has 108 on Linux, 104 on macOS
-WORKER_STOP_S = 15  # a worker's open requests have that long to end
+DATABASE_S = 9.0  # after the order to leave, PostgreSQL has ended by then: fast, or as after a crash
 READY_POLL_S = 0.1
 READY_TIMEOUT_S = 2.5  # /readyz gives its database two seconds
 
@@ -59,100 +52,70 @@ class HomeInUse(CannotServe):
 def serve(
     settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None], application: str = APPLICATION
 ) -> None:
-    """Blocks until SIGTERM or SIGINT, or until the workers cannot be kept alive. Raises CannotServe before that."""
-    check_port(host, port)
-    signal.signal(signal.SIGTERM, _leave)
-    multiprocessing.set_start_method("spawn", force=True)  # a fork would copy this process's threads' locks
+    """Blocks until SIGTERM or SIGINT. Raises CannotServe before that, and where no worker ever gets ready."""
+    if settings.metrics_port:
+        check_port(settings.metrics_host, settings.metrics_port)
+    signal.signal(signal.SIGTERM, _leave_early)
+    departure = Departure()
     with ExitStack() as stack:
-        stack.enter_context(sole_user(settings.home_path))
-        settings = stack.enter_context(with_database(settings))
+        listener = stack.enter_context(listening(host, port))
+        lock = stack.enter_context(sole_user(settings.home_path))
+        settings = stack.enter_context(with_database(settings, kept=True, by_s=lambda: departure.by(DATABASE_S)))
         if settings.sandbox:
             asyncio.run(provision(settings))
         else:
-            check_home(settings.database_url)
-        settings = stack.enter_context(with_companions(settings))
-        os.environ.update(to_environment(settings))
+            check_home(settings.owner_url)
+            asyncio.run(check_provisioned(settings))
+        settings = msgspec.structs.replace(  # who serves has no use for the owner's address
+            settings, migrate_url="", metrics_socket=_socket_path(settings.home_path, stack)
+        )
         address = local_address(host, port)
         threading.Thread(target=_announce, args=(address, on_ready), daemon=True).start()
-        _serve_workers(settings, host=host, port=port, application=application)
+        Crew(settings, listener, application=application, account=Account(lock), departure=departure).work()
 
 
 @contextmanager
-def sole_user(home: Path) -> Iterator[None]:
-    """Hold the home folder; the lock goes with the process, however it ends."""
+def sole_user(home: Path) -> Iterator[TextIO]:
+    """Hold the home folder; the lock goes with the process, however it ends. The file says who holds it."""
     home.mkdir(parents=True, exist_ok=True)
-    with (home / "serve.lock").open("w") as lock:
+    with (home / "serve.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HomeInUse(home) from None
-        yield
+        yield lock
 
 
 @contextmanager
-def with_database(settings: Settings) -> Iterator[Settings]:
-    """The settings with a database that is there: the given one, or in a sandbox an embedded one of its own."""
+def with_database(
+    settings: Settings, *, kept: bool = False, by_s: Callable[[], float] | None = None
+) -> Iterator[Settings]:
+    """The settings with a database that is there: the given one, or in a sandbox an embedded one of its own.
+
+    `kept`: should its process end, it is started again. `by_s`: when it has to have ended, at the latest.
+    """
     if settings.database_url:
         yield settings
         return
     if not settings.sandbox:
         raise DatabaseMissing
-    cluster = start_embedded(settings.home_path)
+    started = start_embedded(settings.home_path)
+    from gateway.database.cluster import SandboxCluster  # needs what comes with the sandbox's extra
+
+    cluster = SandboxCluster(started)
     try:
-        yield msgspec.structs.replace(settings, database_url=cluster.get_uri())
+        if kept:
+            cluster.keep()
+        url = cluster.url
+        yield msgspec.structs.replace(settings, database_url=logged_in_as(url, GATEWAY), migrate_url=url)
     finally:
-        cluster.cleanup()
-
-
-@contextmanager
-def with_companions(settings: Settings) -> Iterator[Settings]:
-    """The settings of a worker that feeds the metrics hub and leaves the chores to the back office; both running."""
-    with ExitStack() as stack:
-        socket_path = _socket_path(settings.home_path, stack)
-        settings = msgspec.structs.replace(settings, metrics_socket=socket_path, chores="elsewhere")
-        back_office = msgspec.structs.replace(settings, chores="inline")
-        for name, arguments, own in (
-            ("metrics-hub", ["gateway.metrics.hub", socket_path], settings),
-            ("back-office", ["gateway.backoffice"], back_office),
-        ):
-            command = [sys.executable, "-m", *arguments, str(os.getpid())]
-            companion = Companion(name, command, environ=to_environment(own))
-            companion.start()
-            stack.callback(companion.stop)
-        yield settings
+        cluster.stop(by_s() if by_s is not None else None)
 
 
 def local_address(host: str, port: int) -> str:
     """What to type on this machine to reach a server that listens on `host`."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound, but avoided
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
-
-
-def open_worker(application: str, parent: int) -> Any:
-    """Runs in each worker: the ASGI application from its factory, `module:function`."""
-    end_with_parent(parent)
-    log.configure(read_settings().log_level)
-    module, _, factory = application.partition(":")
-    return getattr(importlib.import_module(module), factory)()
-
-
-def _serve_workers(settings: Settings, *, host: str, port: int, application: str) -> None:
-    """Each worker listens on the port itself (SO_REUSEPORT); a dead one is replaced, one that dies again ends all."""
-    server = Granian(
-        application,
-        address=host,
-        port=port,
-        interface=Interfaces.ASGI,
-        workers=settings.workers,
-        factory=True,
-        http=HTTPModes.http1,
-        websockets=False,
-        respawn_failed_workers=True,
-        workers_kill_timeout=WORKER_STOP_S,
-        log_level=LogLevels.warning,
-        log_dictconfig={"version": 1, "disable_existing_loggers": False},  # our handler writes them as JSON lines
-    )
-    server.serve(target_loader=partial(open_worker, application, os.getpid()), wrap_loader=False)
 
 
 def _socket_path(home: Path, stack: ExitStack) -> str:
@@ -182,6 +145,6 @@ def is_ready(address: str) -> bool:
         connection.close()
 
 
-def _leave(signum: int, _: object) -> NoReturn:
-    """SIGTERM while starting: unwind, so that what was started is stopped. The server's own handler replaces this."""
+def _leave_early(signum: int, _: object) -> NoReturn:
+    """SIGTERM while starting: unwind, so that what was started is stopped. The crew's own handler replaces this."""
     sys.exit(128 + signum)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -16,6 +17,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Every knob, with its default. `PARASOL_DATABASE_URL` sets `database_url`, and so on."""
 
     database_url: str = ""
+    migrate_url: str = ""  # for `migrate`: a user that may make roles and tables; without one, that of database_url
     home: str = ".parasol"
     issuer: str = "http://127.0.0.1:8080"  # the public base address; every URL we write or check starts with it
     sandbox: bool = False
@@ -24,9 +26,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_cert_header: str = ""  # e.g. x-client-cert: URL-escaped PEM, overwritten by the proxy
     trusted_proxies: str = ""  # comma-separated CIDRs; only these may set the header above
     metrics_socket: str = ""  # Unix socket of the metrics hub; empty: this process renders its own
+    metrics_port: int = 0  # where /metrics listens by itself, and nowhere else; 0: beside everything else
+    metrics_host: str = "127.0.0.1"  # the address of that port
     chores: str = "inline"  # "inline": this process does the back office's chores; "elsewhere": another one does
     pool_size: int = 8  # connections a worker; two workers fit a default PostgreSQL many times over
+    drain_s: Annotated[float, msgspec.Meta(ge=0, le=4)] = 1.0  # not ready, but serving, before a gateway leaves; all
+    # of its leaving fits into 10 s, so a balancer that needs longer is told beforehand
     log_level: str = "info"
+
+    @property
+    def owner_url(self) -> str:
+        return self.migrate_url or self.database_url
 
     @property
     def home_path(self) -> Path:

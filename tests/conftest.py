@@ -19,12 +19,13 @@ import pytest
 
 from gateway.app import House, open_house
 from gateway.clock import now_ms
-from gateway.database import Database
+from gateway.database import Connection, Database
 from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient, Token
 from gateway.partners.store import know_customers
 from gateway.provision import provision
 from gateway.settings import Settings
+from tests import watchdog
 from tests.contract.obuk import check_open_banking
 from tests.contract.own import check_own
 
@@ -32,6 +33,32 @@ ROOT = Path(__file__).parent.parent
 ISSUER = "http://gateway.test"
 TEMPLATE = "parasol_template"
 MEMORY_NEEDED = 2 * 1024**3  # bytes: the cluster, and a hundred databases should any be left over
+
+
+ALONE = ("tests/faults/", "tests/stories/")  # real processes, signals and ports: never two of these at once
+SLOW = "tests/unit/settlement/"  # begun early, so that no process is left with it in the end
+
+
+def alone(nodeid: str) -> bool:
+    return nodeid.startswith(ALONE)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together and in their order."""
+    items.sort(key=lambda item: (not alone(item.nodeid), not item.nodeid.startswith(SLOW)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`: a process takes whole files, over a home and a PostgreSQL of its own; one takes all of ALONE."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class WholeFiles(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "alone" if alone(nodeid) else nodeid.split("::", 1)[0]
+
+    config.option.loadscopereorder = False
+    return WholeFiles(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +77,7 @@ def server_url(home: Path) -> Iterator[str]:
         yield given
         return
     cluster = start_embedded(home)
+    watchdog.before_end.append(cluster.cleanup)
     asyncio.run(forget_durability(cluster.get_uri()))
     yield cluster.get_uri()
     cluster.cleanup()
@@ -207,6 +235,18 @@ async def database_of_its_own(server_url: str, template: str) -> AsyncIterator[s
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
     finally:
         await admin.close()
+
+
+@asynccontextmanager
+async def past_all_rules(url: str) -> AsyncIterator[Connection]:
+    """A connection for what nobody may do, rights and triggers or not: what a thief of the machine could."""
+    place, _, query = url.partition("?")
+    kept = [field for field in query.split("&") if field and not field.startswith("role=")]
+    database = await Database.connect(f"{place}?{'&'.join([*kept, 'role=none'])}", pool_size=1)
+    async with database.connection() as conn:
+        await conn.execute("SET session_replication_role = replica")
+        yield conn
+    await database.close()
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from gateway.corebank.port import OrderOutcome
 from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter, Opening
 from gateway.corebank.sandbox.store import FeedEvent
 from gateway.jsonio import decode
-from gateway.money import parse_amount
+from gateway.money import Amount, parse_amount
 from gateway.partners.identity import normalise_phone
 from gateway.refusal import Refusal, UnknownResource
 
@@ -35,13 +35,6 @@ class CurrencyNotKept(Refusal):
 
     code, outcome = "currency_not_kept", "schema"
     title = "The sandbox bank keeps no account in that currency"
-
-
-class Amount(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """A decimal string and its currency."""
-
-    amount: str
-    currency: str
 
 
 class NewCustomer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):

@@ -1,4 +1,4 @@
-"""A request as it arrived, read once: headers by lower-case name, repeated ones noticed, the body within its limit."""
+"""A request as it arrived, read once: headers by lower-case name, repeated ones noticed."""
 
 import re
 import uuid
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, HeaderInvalid
+from gateway.admission.refusals import HeaderInvalid
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-_NEVER_REPEATED = frozenset(
-    ("authorization", "dpop", "content-type", "x-idempotency-key", "x-jws-signature", "x-fapi-interaction-id")
-)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _QUERY_FIELDS = 32  # more than any operation has; a bound for what is parsed before the caller is known
 
 
 @dataclass(slots=True)
 class Arrival:
-    """`repeated` holds names of single-valued headers that came more than once: refused where they matter."""
+    """`repeated` holds names of headers that came more than once: refused where one value is wanted.
+
+    `source` is the caller's address: who connected, or whom a trusted proxy tells (see proxies.py).
+    """
 
     method: str
     path: str
@@ -30,7 +30,9 @@ class Arrival:
     repeated: frozenset[str]
     source: str
     interaction_id: str
+    from_proxy: bool = False  # a trusted proxy sent it on: its headers about the connection are believed
     body: bytes = b""
+    partner_id: str = ""  # once somebody has recognised the caller
 
     def single(self, name: str) -> str | None:
         """The header's value. Raises HeaderInvalid when it came twice (two DPoP headers: RFC 9449 §4.3 check 1)."""
@@ -54,6 +56,16 @@ class Arrival:
             raise HeaderInvalid("A query field came more than once, or holds a NUL character", path="$query")
         return fields
 
+    def loose_query(self) -> Mapping[str, str]:
+        """For OAuth endpoints and pages, which ignore what they don't know: a field that came twice, or holds a NUL,
+        counts as left out; so does the whole query when it has more fields than anything of ours."""
+        try:
+            pairs = parse_qsl(self.query_string, keep_blank_values=True, max_num_fields=_QUERY_FIELDS)
+        except ValueError:
+            return {}
+        seen = [name for name, _ in pairs]
+        return {name: value for name, value in pairs if seen.count(name) == 1 and "\0" not in value}
+
 
 def read_arrival(scope: Scope) -> Arrival:
     """Headers and line of the request; no body yet."""
@@ -62,8 +74,7 @@ def read_arrival(scope: Scope) -> Arrival:
     for raw_name, raw_value in scope["headers"]:
         name = raw_name.decode("latin-1")
         if name in headers:
-            if name in _NEVER_REPEATED:
-                repeated.add(name)
+            repeated.add(name)
             headers[name] += ", " + raw_value.decode("latin-1")
         else:
             headers[name] = raw_value.decode("latin-1")
@@ -82,28 +93,3 @@ def read_arrival(scope: Scope) -> Arrival:
 def interaction_id(given: str | None) -> str:
     """The caller's RFC 4122 id, or a new one where none, or none usable, was sent."""
     return given if given is not None and _UUID.fullmatch(given) else str(uuid.uuid4())
-
-
-async def read_body(receive: Receive, *, declared: str | None, limit: int) -> bytes:
-    """The whole body, refused as soon as it is known to be above the limit. Raises BodyTooLarge, BodyIncomplete.
-
-    Stops at Content-Length without asking for the empty last message: each `receive()` costs 12 µs (bench/README.md).
-    """
-    length = int(declared) if declared is not None and declared.isascii() and declared.isdigit() else None
-    if length is not None and length > limit:
-        raise BodyTooLarge(f"The body has {length} bytes; the limit is {limit}")
-    if length == 0:
-        return b""
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more and size != length:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BodyIncomplete
-        chunk = message.get("body", b"")
-        size += len(chunk)
-        if size > limit:
-            raise BodyTooLarge(f"The body is above {limit} bytes")
-        chunks.append(chunk)
-        more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -93,7 +93,8 @@ class FrontDoor:
 
     # --- steps that need the door's own state ------------------------------------------------------------------------
     def recognise_token(self, passage: Passage) -> None:
-        passage.known = self._tokens.recognise(passage.token, passage.snapshot, now_ms=passage.now_ms)
+        known = passage.known = self._tokens.recognise(passage.token, passage.snapshot, now_ms=passage.now_ms)
+        passage.arrival.partner_id = known.partner.partner_id
 
     def prove_sender(self, passage: Passage) -> None:
         """RFC 9449 §7.1 or RFC 8705 §3: the token's `cnf` names the key, the request shows it."""
@@ -147,9 +148,7 @@ class FrontDoor:
             raise no.ProofReplayed()
 
     def _prove_certificate(self, wanted: str, passage: Passage) -> None:
-        arrival = passage.arrival
-        shown = self._certificates.thumbprint(arrival.headers.get(self._certificates.header), source=arrival.source)
-        if shown != wanted:
+        if self._certificates.thumbprint(passage.arrival, now_ms=passage.now_ms) != wanted:
             raise no.SenderNotProven("This token is bound to a client certificate that the connection did not show")
 
 
@@ -177,12 +176,13 @@ def check_scope(passage: Passage) -> None:
     if operation.scope not in grant.scopes:
         raise no.ScopeMissing(f"{operation.id} needs the scope {operation.scope}")
     if (grant.consent_id is not None) != (operation.token is TokenKind.CUSTOMER):
-        needed = "a token of a customer's consent" if operation.token is TokenKind.CUSTOMER else "the app's own token"
-        raise no.TokenKindWrong(f"{operation.id} takes {needed}")
+        if operation.token is TokenKind.CUSTOMER:
+            raise no.CustomerTokenNeeded(f"{operation.id} takes a token of a customer's consent")
+        raise no.TokenKindWrong(f"{operation.id} takes the app's own token")
 
 
 def check_headers(passage: Passage) -> None:
-    """Content-Type and Accept, where the operation reads or answers a body."""
+    """Content-Type and Accept, where the operation reads or answers a body; and the query."""
     operation, arrival = passage.operation, passage.arrival
     if operation.body is not None or operation.raw_body:
         wanted = (operation.raw_body,) if operation.raw_body else _JSON_TYPES
@@ -192,6 +192,19 @@ def check_headers(passage: Passage) -> None:
     accept = arrival.headers.get("accept")
     if accept and not _accepts(accept, operation):
         raise no.NotAcceptable("Send Accept: application/json, or leave the header out")
+    if arrival.query_string:
+        check_query(arrival, operation)
+
+
+def check_query(arrival: Arrival, operation: Operation) -> None:
+    """On our own APIs a field that nobody reads is refused: its sender would take the answer for another one."""
+    if not operation.strict_query:
+        return
+    if unknown := sorted(arrival.query().keys() - set(operation.query)):
+        known = f"it takes {', '.join(operation.query)}" if operation.query else "it takes none"
+        raise no.QueryMalformed(
+            f"{operation.id} has no query field {unknown[0]!r}; {known}", path=f"$query.{unknown[0]}"
+        )
 
 
 def read_idempotency_key(passage: Passage) -> None:
@@ -206,8 +219,11 @@ def read_idempotency_key(passage: Passage) -> None:
 
 
 def read_json(passage: Passage) -> None:
-    if passage.operation.body is not None:
-        passage.body = jsonio.decode(passage.arrival.body, passage.operation.body)
+    operation, body = passage.operation, passage.arrival.body
+    if operation.body is not None:
+        passage.body = jsonio.decode(body, operation.body)
+        if operation.signed:  # a signature says nothing if two readers may read two values
+            jsonio.refuse_repeated_members(body)
 
 
 def _accepts(accept: str, operation: Operation) -> bool:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from gateway.jsonio import canonical
+from gateway.jsonio import canonical, members_repeat
 from gateway.keyring import Keyring
 from gateway.oauth.signature import SignatureMalformed, SignatureWrong, Signed, base64, unbase64, verifying_key
 from gateway.partners.partner import App, AppKey
@@ -108,7 +108,10 @@ def _read(signature: str, body: bytes) -> Signed[_Header, None]:
     if not head or not dots or not tail or len(signature) > SIGNATURE_LIMIT:
         raise MessageSignatureMalformed(path=_HEADER)
     try:
-        header = _header.decode(unbase64(head))
+        raw = unbase64(head)
+        header = _header.decode(raw)
+        if members_repeat(raw):
+            raise MessageSignatureMalformed("A member of the header came more than once", path=_HEADER)
         return Signed(header, None, f"{head}.{base64(body)}".encode(), unbase64(tail))
     except (msgspec.DecodeError, ValueError, RecursionError):
         raise MessageSignatureMalformed(path=_HEADER) from None

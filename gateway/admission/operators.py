@@ -94,6 +94,10 @@ async def enrol(conn: Connection, operator: Operator, key: str, *, actor: str, n
     return bool(fresh)
 
 
+async def has_operators(conn: Connection) -> bool:
+    return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM operator WHERE state = 'active')"))
+
+
 async def revoke(conn: Connection, operator_id: str, *, actor: str, now_ms: int) -> bool:
     """The operator's key opens nothing any more, on every worker within a second; False: it did not before."""
     changed = await conn.fetchval(

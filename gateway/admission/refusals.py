@@ -27,6 +27,14 @@ class SenderNotProven(Refusal):
     title = "The token is bound to a key that this request does not prove"
 
 
+class CertificateNotInForce(Refusal):
+    """The client certificate's time is over, or has not come."""
+
+    status, code, ob_code, outcome = 401, "certificate_not_in_force", "U006", "auth_invalid"
+    oauth_error = "invalid_request"
+    title = "The client certificate is not valid at this time"
+
+
 class ProofReplayed(Refusal):
     """This DPoP proof has been used (RFC 9449 §11.1)."""
 
@@ -58,11 +66,30 @@ class TokenKindWrong(Refusal):
     title = "This operation takes another kind of token"
 
 
+class CustomerTokenNeeded(Refusal):
+    """The app's own token at an operation that acts for a customer (UK Open Banking 4.0.1: 401)."""
+
+    status, code, ob_code, outcome = 401, "customer_token_needed", "U006", "scope"
+    oauth_error = "invalid_token"
+    title = "This operation takes a token of a customer's consent"
+
+
 class TooManyRequests(Refusal):
     """Above the policy's rate; refused requests consume nothing."""
 
     status, code, ob_code, outcome = 429, "rate_limited", "D007", "rate_limited"
     title = "Too many requests for your policy's rate"
+
+
+class AddressThrottled(Refusal):
+    """This address asks, or is refused, more often than one address may."""
+
+    status, code, ob_code, outcome = 429, "address_throttled", "D007", "rate_limited"
+    oauth_error, oauth_status = "temporarily_unavailable", 429
+    title = "Too many requests from this address; try again later"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Try again in {seconds} s", headers=(("retry-after", str(seconds)),))
 
 
 class BodyTooLarge(Refusal):
@@ -72,6 +99,25 @@ class BodyTooLarge(Refusal):
     ob_status = 400
     oauth_status = 413
     title = "The body is larger than this operation takes"
+
+
+class BodyTooSlow(Refusal):
+    """The body did not come in time, or others with fresher requests needed the place."""
+
+    status, code, ob_code, outcome = 408, "body_too_slow", "U010", "schema"
+    ob_status = 400
+    oauth_status = 408
+    title = "The body did not come in time; send it at once with the headers"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail, headers=(("connection", "close"),))
+
+
+class QueryMalformed(Refusal):
+    """A query field that is unknown or has no such value."""
+
+    code, ob_code, outcome = "query_malformed", "U002", "schema"
+    title = "The query is malformed"
 
 
 class BodyIncomplete(Refusal):

@@ -6,11 +6,12 @@ revocation bites on tokens already given as soon as the worker's snapshot has it
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.admission.refusals import PartnerNotActive, TokenNotAccepted
 from gateway.call import Grant
+from gateway.database.changes import Change
 from gateway.oauth.tokens import VerifiedToken
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.snapshot import Snapshot
@@ -37,6 +38,11 @@ class TokenMemory:
     def __init__(self, verify: Callable[[str], VerifiedToken]) -> None:
         self._verify = verify
         self._known: dict[bytes, Recognised] = {}
+
+    async def forget(self, changes: Sequence[Change]) -> None:
+        """The change feed's subscriber, after the keyring's: a bank key that was revoked vouches for nothing."""
+        if any(change.kind == "bank_key" for change in changes):
+            self._known.clear()
 
     def recognise(self, token: str, snapshot: Snapshot, *, now_ms: int) -> Recognised:
         """Raises TokenNotAccepted or PartnerNotActive."""
@@ -66,14 +72,24 @@ def resolve(token: VerifiedToken, snapshot: Snapshot) -> Recognised:
     if app is None:
         raise TokenNotAccepted("The app that this token was given to is not registered any more")
     partner = snapshot.partners[app.partner_id]
-    if partner.state is not PartnerState.ACTIVE:
-        raise PartnerNotActive(f"Partner {partner.partner_id} is {partner.state}; talk to the bank")
-    if token.grant_id in snapshot.revoked_grants:
-        raise TokenNotAccepted("The grant behind this token was revoked")
-    if token.auth_key is not None and app.verifying_key(token.auth_key) is None:
-        raise TokenNotAccepted("The key that obtained this token was revoked")
     policy = snapshot.policies.get(partner.partner_id)
-    if policy is None:
-        raise PartnerNotActive(f"Partner {partner.partner_id} has no policy; everything is denied")
+    refusal = _fault(token, app, partner=partner, snapshot=snapshot)
+    if refusal is not None or policy is None:
+        refusal = refusal or PartnerNotActive(f"Partner {partner.partner_id} has no policy; everything is denied")
+        refusal.partner_id = partner.partner_id
+        raise refusal
     grant = Grant(token.grant_id, token.client_id, token.scopes, token.subject, token.consent_id)
     return Recognised(token, grant, partner, app, policy, snapshot.generation)
+
+
+def _fault(
+    token: VerifiedToken, app: App, *, partner: Partner, snapshot: Snapshot
+) -> TokenNotAccepted | PartnerNotActive | None:
+    """Why a token that was good when it was given is not any more."""
+    if partner.state is not PartnerState.ACTIVE:
+        return PartnerNotActive(f"Partner {partner.partner_id} is {partner.state}; talk to the bank")
+    if token.grant_id in snapshot.revoked_grants:
+        return TokenNotAccepted("The grant behind this token was revoked")
+    if token.auth_key is not None and app.verifying_key(token.auth_key) is None:
+        return TokenNotAccepted("The key that obtained this token was revoked")
+    return None

@@ -111,6 +111,27 @@ async def revoke(conn: Connection, consent_id: str, *, partner_id: str, actor: s
     return after
 
 
+async def of_customer(conn: Connection, customer_id: str, *, limit: int) -> list[Consent]:
+    """What the customer has given, the newest first."""
+    rows = await conn.fetch(
+        f"SELECT {_COLUMNS} FROM consent WHERE customer_id = $1 ORDER BY created_ms DESC, consent_id LIMIT $2",
+        customer_id, limit,
+    )  # fmt: skip
+    return [_consent(row) for row in rows]
+
+
+async def withdraw(conn: Connection, consent_id: str, *, customer_id: str, now_ms: int) -> bool:
+    """The customer takes it back, with every grant under it; twice is the same as once. False: none of theirs."""
+    before = await find(conn, consent_id)
+    if before is None or before.customer_id != customer_id:
+        return False
+    before = await lock(conn, consent_id)
+    if before.status is ConsentStatus.AUTHORISED:
+        await _write(conn, before, rules.cancelled(before, now_ms=now_ms), actor=f"customer:{customer_id}")
+        await _revoke_grants_of(conn, consent_id, now_ms=now_ms)
+    return True
+
+
 async def expire_due(conn: Connection, *, now_ms: int) -> int:
     """A chore: say EXPD on consents whose time is over, and end their grants; returns how many."""
     rows = await conn.fetch(

@@ -7,29 +7,22 @@ from typing import Any
 import msgspec
 
 from gateway import audit
-from gateway.call import Answer, OpsCall
+from gateway.admission.refusals import QueryMalformed
+from gateway.call import Answer, OpsCall, Reason
 from gateway.clock import rfc3339
 from gateway.database import Connection, Database
 from gateway.ledger.store import trial_balance
 from gateway.partners import lifecycle
 from gateway.partners.partner import Partner
 from gateway.partners.snapshot import SnapshotKeeper
-from gateway.refusal import Refusal
 
 AUDIT_PAGE = 100  # rows a page
-
-
-class QueryInvalid(Refusal):
-    """A query field that cannot be used."""
-
-    code, outcome = "query_invalid", "schema"
-    title = "A query field cannot be used"
 
 
 class ChangePartnerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """Why: it stands in the audit trail."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +48,7 @@ class OpsApi:
         """Newest first; `BeforeSeq` pages back. `Hash` chains each row to the one before."""
         before = call.query.get("BeforeSeq")
         if before is not None and not (before.isascii() and before.isdigit() and len(before) < 19):
-            raise QueryInvalid("BeforeSeq is a number", path="$query.BeforeSeq")
+            raise QueryMalformed("BeforeSeq is a number", path="$query.BeforeSeq")
         async with self.database.connection() as conn:
             rows = await audit.latest(conn, limit=AUDIT_PAGE, before_seq=int(before) if before else None)
         return Answer(200, {"Data": {"Entry": [_audit_members(row) for row in rows]}})
@@ -107,5 +100,6 @@ def partner_members(partner: Partner) -> dict[str, Any]:
 def _audit_members(row: Any) -> dict[str, Any]:
     return {
         "Seq": row["seq"], "DateTime": rfc3339(row["at_ms"]), "Actor": row["actor"], "Action": row["action"],
+        "Source": row["detail"].get("from", ""), "Reason": row["detail"].get("reason", ""),
         "Subject": row["subject"], "Detail": row["detail"], "Hash": row["hash"].hex(),
     }  # fmt: skip

@@ -4,12 +4,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs
 
 import jinja2
 
 from gateway import audit
-from gateway.admission.refusals import OperatorNotAccepted
 from gateway.call import Answer, OpenCall, Operator
 from gateway.clock import rfc3339
 from gateway.console.api import partner_members
@@ -18,6 +16,7 @@ from gateway.database import Database
 from gateway.jobs import store as jobs
 from gateway.jobs.api import job_members
 from gateway.jobs.model import STATES
+from gateway.oauth.asking import read_form
 from gateway.pages import page_answer, template_environment
 from gateway.partners.snapshot import SnapshotKeeper, TermsUnreadable
 from gateway.settlement.api import statement_members
@@ -25,7 +24,6 @@ from gateway.settlement.ops_api import ALL_STATES
 from gateway.settlement.store import statements
 
 SHOWN = 100  # statements, or rows of the trail, on a page
-_FORM_LIMIT = 4096  # bytes of a login form
 Campaigns = Callable[..., Awaitable[list[dict[str, Any]]]]
 
 
@@ -48,9 +46,9 @@ class ConsolePages:
 
     async def home(self, call: OpenCall) -> Answer:
         """The first page; the login form for somebody we don't know."""
-        operator = self.sessions.operator(call)
+        operator = await self.sessions.operator(call)
         if operator is None:
-            return self._page("login.html", refused=False)
+            return self._login_page()
         snapshot = self.snapshots.current
         partners = sorted(snapshot.partners.values(), key=lambda partner: partner.partner_id)
         running = {p.partner_id: await self._running(p.partner_id, now_ms=call.now_ms) for p in partners}
@@ -61,6 +59,7 @@ class ConsolePages:
         return self._page(
             "home.html",
             operator=operator,
+            csrf=self.sessions.form_token(call),
             generation=snapshot.generation,
             partners=[partner_members(partner) for partner in partners],
             unreadable={name: (bad.version, rfc3339(bad.starts_ms)) for name, bad in snapshot.unreadable.items()},
@@ -79,16 +78,25 @@ class ConsolePages:
 
     async def log_in(self, call: OpenCall) -> Answer:
         """A whole key of somebody active opens a session; everything else is the same no."""
-        form = parse_qs(call.raw_body[:_FORM_LIMIT].decode("ascii", "replace"))
-        try:
-            cookie = self.sessions.open(form.get("key", [""])[0].strip(), now_ms=call.now_ms)
-        except OperatorNotAccepted:
-            return self._page("login.html", status=401, refused=True)
-        return Answer(303, None, (("location", "/console"), cookie))
+        cookie = await self.sessions.open(call, read_form(call))
+        return Answer(303, None, (("location", "/console"), cookie)) if cookie else self._login_page(status=401)
 
     async def log_out(self, call: OpenCall) -> Answer:
-        return Answer(303, None, (("location", "/console"), self.sessions.close()))
+        """The session ends here and now, not only in this browser."""
+        return Answer(303, None, (("location", "/console"), await self.sessions.close(call, read_form(call))))
 
-    def _page(self, name: str, *, status: int = 200, operator: Operator | None = None, **values: Any) -> Answer:
+    def _login_page(self, *, status: int = 200) -> Answer:
+        csrf, cookie = self.sessions.login_form()
+        return self._page("login.html", status=status, headers=(cookie,), csrf=csrf, refused=status != 200)
+
+    def _page(
+        self,
+        name: str,
+        *,
+        status: int = 200,
+        operator: Operator | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+        **values: Any,
+    ) -> Answer:
         html = self.templates.get_template(name).render(operator=operator, **values)
-        return page_answer(html, status=status)
+        return page_answer(html, status=status, headers=headers)

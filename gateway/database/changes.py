@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-import structlog
 
+from gateway import watched
 from gateway.database.pool import Connection, Database
 
 CHANNEL = "parasol_changes"
 POLL_S = 0.5  # two polls fit the promise of one second
+ANSWER_S = 2.0  # a database that takes longer over one small table is frozen or cut off: try a new session
+TURN_S = 10.0  # and subscribers that take longer wait for it: the turn fails, and the picture's age says so
 _WRITERS = 0x70617261  # advisory lock: "para"
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,20 @@ async def announce(conn: Connection, kind: str, key: str, *, now_ms: int) -> Non
     await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, kind)
 
 
+async def announce_all(conn: Connection, changes: Sequence[tuple[str, str]], *, now_ms: int) -> None:
+    """As `announce` does one: (kind, key) in this order, under the writers' lock once, and one NOTIFY a kind."""
+    if not changes:
+        return
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", _WRITERS)
+    await conn.execute(
+        """INSERT INTO change (kind, key, at_ms) SELECT n.kind, n.key, $3::bigint
+           FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS n (kind, key, place) ORDER BY n.place""",
+        [kind for kind, _ in changes], [key for _, key in changes], now_ms,
+    )  # fmt: skip
+    for kind in sorted({kind for kind, _ in changes}):
+        await conn.execute("SELECT pg_notify($1, $2)", CHANNEL, kind)
+
+
 async def latest_seq(conn: Connection) -> int:
     return int(await conn.fetchval("SELECT coalesce(max(seq), 0) FROM change"))
 
@@ -50,7 +65,8 @@ class ChangeFeed:
         self._database = database
         self._subscribers: list[Callable[[Sequence[Change]], Awaitable[None]]] = []
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._following: watched.Watched | None = None
+        self._listener: asyncpg.Connection[asyncpg.Record] | None = None
         self.seen_seq = 0
         self._current_at_s = time.monotonic()
 
@@ -66,19 +82,22 @@ class ChangeFeed:
         """From here on nothing is missed. Load snapshots after this call."""
         async with self._database.connection() as conn:
             self.seen_seq = await latest_seq(conn)
-        self._task = asyncio.create_task(self._follow())
+        self._following = watched.watch("change feed", self._follow())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        if self._following is not None:
+            await self._following.end()
 
     async def catch_up(self) -> None:
-        """Read what is new now and tell the subscribers; also called at the poll."""
-        asked_at_s = time.monotonic()
+        """Read what is new now and tell the subscribers."""
         async with self._database.connection() as conn:
-            rows = await conn.fetch("SELECT seq, kind, key FROM change WHERE seq > $1 ORDER BY seq", self.seen_seq)
+            await self._tell(conn)
+
+    async def _tell(self, conn: Connection) -> None:
+        asked_at_s = time.monotonic()
+        rows = await conn.fetch(
+            "SELECT seq, kind, key FROM change WHERE seq > $1 ORDER BY seq", self.seen_seq, timeout=ANSWER_S
+        )
         changes = [Change(row["seq"], row["kind"], row["key"]) for row in rows]
         if changes:
             for subscriber in self._subscribers:
@@ -87,22 +106,39 @@ class ChangeFeed:
         self._current_at_s = asked_at_s
 
     async def _follow(self) -> None:
-        listener: asyncpg.Connection[asyncpg.Record] | None = None
         try:
-            while True:
-                try:
-                    if listener is None or listener.is_closed():
-                        listener = await asyncpg.connect(self._database.url)
-                        await listener.add_listener(CHANNEL, self._heard)
-                    await self.catch_up()
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    log.warning("change_feed_interrupted", error=type(error).__name__)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), POLL_S)
-                self._wake.clear()
+            await watched.keep_doing("change feed", self._turn)
         finally:
-            if listener is not None and not listener.is_closed():
-                await listener.close()
+            self._hang_up()
+
+    async def _turn(self) -> None:
+        """Hear what is new, by a session of its own: a pool that is used up must not keep a suspension from biting."""
+        heard = False
+        try:
+            async with asyncio.timeout(TURN_S):
+                if self._listener is None or self._listener.is_closed():
+                    self._listener = await self._listen()
+                await self._tell(self._listener)
+            heard = True
+        finally:
+            if not heard:
+                self._hang_up()  # whatever state the session is in
+        with suppress(TimeoutError):
+            async with asyncio.timeout(POLL_S):  # not wait_for: on Python 3.11 that loses a cancellation to a NOTIFY
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _listen(self) -> "asyncpg.Connection[asyncpg.Record]":
+        listener = await asyncpg.connect(self._database.url, timeout=ANSWER_S)
+        listener.add_termination_listener(self._heard)  # a session that was ended: read again at once
+        await listener.add_listener(CHANNEL, self._heard)
+        return listener
+
+    def _hang_up(self) -> None:
+        if self._listener is not None:
+            self._listener.remove_termination_listener(self._heard)
+            self._listener.terminate()
+            self._listener = None
 
     def _heard(self, *_: Any) -> None:
         self._wake.set()

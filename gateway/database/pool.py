@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from gateway.database.absence import DatabaseAway, is_disk_full
+from gateway.database.roles import as_gateway
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -33,6 +34,7 @@ _LOST = (
     asyncpg.InternalClientError,
     OSError,
 )  # TimeoutError is an OSError
+SESSION_CLOSE_S = 1.0  # then it is cut off, and PostgreSQL lets go of what it held
 _json_text = msgspec.json.Encoder()
 
 
@@ -47,8 +49,16 @@ async def prepare_connection(conn: "asyncpg.Connection[asyncpg.Record]") -> None
     )
 
 
+async def leave_as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """What a connection goes back to its pool with: nobody changes a session (tests/tidy/test_sessions.py).
+
+    asyncpg has rolled back a transaction that was left open. What must live with a session has one of its own.
+    """
+
+
 class Database:
-    """A pool of this worker's connections."""
+    """A pool of this worker's connections, with the rights of the role `gateway` whoever logs in; so has all that
+    is opened at its `url`."""
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", url: str) -> None:
         self._pool = pool
@@ -57,11 +67,13 @@ class Database:
 
     @classmethod
     async def connect(cls, url: str, *, pool_size: int) -> "Database":
+        url = as_gateway(url)
         pool = await asyncpg.create_pool(
             url,
             min_size=1,
             max_size=pool_size,
             init=prepare_connection,
+            reset=leave_as_it_is,
             command_timeout=ANSWER_S,
             server_settings={
                 "application_name": "parasol",
@@ -102,6 +114,22 @@ class Database:
             raise
         finally:
             await self._release(conn)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Connection]:
+        """A connection of nobody else's, closed at the end: for a lock that lives as long as its session.
+
+        Raises DatabaseAway where it cannot be had.
+        """
+        try:
+            conn = await asyncpg.connect(self.url, timeout=ACQUIRE_S)
+        except _LOST as error:
+            raise DatabaseAway(f"no session: {type(error).__name__}") from error
+        try:
+            await prepare_connection(conn)
+            yield conn
+        finally:
+            await conn.close(timeout=SESSION_CLOSE_S)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:

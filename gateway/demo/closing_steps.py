@@ -14,6 +14,7 @@ from gateway.demo.stage import V1, Operator, Stage, data
 from gateway.demo.waiting import until
 
 PATIENCE_S = 600  # a whole real day is sealed and settled in well under a minute; a busy machine may take longer
+CHECKED = {"Reason": "the demo checked it"}
 METRICS = (
     "parasol_requests_total",
     "parasol_refusals_total",
@@ -71,14 +72,14 @@ async def _settle(stage: Stage, partner_id: str, day: str) -> dict[str, Any]:
 
     statement = await until(calculated, what="the statement is calculated", patience_s=PATIENCE_S)
     stage.checks.expect(f"{partner_id}'s statement is calculated", statement["Status"] == "CALCULATED", statement)
-    early = await stage.maker.call("POST", f"{path}/issue")
+    early = await stage.maker.call("POST", f"{path}/issue", CHECKED)
     stage.checks.expect("a statement without two approvals is not issued", early.status_code == 409, early.text)
-    seen = {"Sha256": statement["Sha256"]}
+    seen = {"Sha256": statement["Sha256"], **CHECKED}
     await _ok(stage.maker, "POST", f"{path}/approvals", {"Role": "maker", **seen})
     alone = await stage.maker.call("POST", f"{path}/approvals", {"Role": "checker", **seen})
     stage.checks.expect("the maker cannot be the checker", alone.status_code == 403, alone.text)
     await _ok(stage.checker, "POST", f"{path}/approvals", {"Role": "checker", **seen})
-    await _ok(stage.checker, "POST", f"{path}/issue")
+    await _ok(stage.checker, "POST", f"{path}/issue", CHECKED)
     await until(lambda: _booked(stage, asked["StatementId"]), what="its commissions are booked", patience_s=PATIENCE_S)
     return await _ok(stage.maker, "GET", path)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from gateway.demo import closing_steps, parking_steps, referral_steps
 from gateway.demo.client import CallFailed
 from gateway.demo.replay import Replay, replay_days
-from gateway.demo.stage import Stage, open_stage
+from gateway.demo.stage import DemoCannotStart, Stage, open_stage
 from gateway.demo.waiting import NeverHappened
 
 TIMEOUT_S = 60.0
@@ -69,10 +69,23 @@ async def _run(url: str, home: Path, replay: Replay | None) -> int:
     limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as http:
         stage = open_stage(http, url=url, home=home)
+        await _meet(http, url, stage.parkco.issuer)
         steps = [*JOURNEY, *([_replay_step(replay, console)] if replay else []), *CLOSING]
         started = time.monotonic()
         await _walk(steps, stage, console)
         return _conclude(stage, console, seconds=time.monotonic() - started)
+
+
+async def _meet(http: httpx.AsyncClient, url: str, issuer: str) -> None:
+    """Raises DemoCannotStart where no gateway answers, or another one than the credentials are for."""
+    if issuer.rstrip("/") != url:
+        raise DemoCannotStart(f"These credentials are for {issuer}, not for {url}: name that --url, or another --home")
+    try:
+        alive = (await http.get(f"{url}/healthz")).status_code == 200
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        alive = False
+    if not alive:
+        raise DemoCannotStart(f"No gateway answers at {url}: start `parasol serve --sandbox` first, or name its --url")
 
 
 async def _walk(steps: Sequence[Step], stage: Stage, console: Console) -> None:

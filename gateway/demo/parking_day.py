@@ -80,6 +80,12 @@ def shift(stays: list[Stay], *, by_ms: int) -> list[Stay]:
     return [Stay(stay.entered_ms + by_ms, stay.left_ms + by_ms, stay.lot) for stay in stays]
 
 
+def whole_days_until(now_ms: int, stays: list[Stay]) -> int:
+    """By how much to shift: a day of Shanghai begins at 16:00 UTC of the date before, and nothing may end after now."""
+    last_ms = max(stay.left_ms for stay in stays)
+    return (now_ms - last_ms) // DAY_MS * DAY_MS
+
+
 def assign_cars(stays: list[Stay]) -> tuple[list[int], int]:
     """A car for each stay such that no car is in two lots at once; (car of each stay, number of cars)."""
     free: list[int] = []

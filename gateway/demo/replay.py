@@ -64,7 +64,7 @@ async def replay_days(stage: Stage, replay: Replay, console: Console) -> Rendera
 
 
 def _stays(replay: Replay, console: Console) -> list[Stay]:
-    """The day of the file on yesterday's date, or a small one that we make."""
+    """The day of the file, moved by whole days to the latest date on which it is over; or a small one that we make."""
     yesterday = (now_ms() // DAY_MS - 1) * DAY_MS
     if replay.parking_file is None or not replay.parking_file.exists():
         if replay.parking_file is not None:
@@ -74,7 +74,7 @@ def _stays(replay: Replay, console: Console) -> list[Stay]:
         return parking_day.generate_day(start_ms=yesterday, stays=200)
     stays = parking_day.read_day(replay.parking_file)
     stays = stays if replay.everything else parking_day.sample(stays, DEFAULT_SESSIONS)
-    return parking_day.shift(stays, by_ms=yesterday - stays[0].entered_ms // DAY_MS * DAY_MS)
+    return parking_day.shift(stays, by_ms=parking_day.whole_days_until(now_ms(), stays))
 
 
 def _purchases(replay: Replay, console: Console) -> list[Purchase]:
@@ -230,9 +230,18 @@ async def _many(title: str, items: Any, work: Callable[[Any], Awaitable[None]], 
                 await work(item)
                 bar.advance(task)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(at_once):
-                group.create_task(worker())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(at_once):
+                    group.create_task(worker())
+        except ExceptionGroup as failures:
+            raise first_of(failures) from None
+
+
+def first_of(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first of several that failed at once: one sentence tells more than a tree of traces."""
+    first = failures.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _moment(ms: int) -> datetime:

@@ -86,10 +86,12 @@ def open_stage(http: httpx.AsyncClient, *, url: str, home: Path) -> Stage:
     try:
         partners = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("parkco", "shopco")}
         keys = {entry["id"]: entry["key"] for entry in json.loads((folder / "operators.json").read_text())}
-    except FileNotFoundError as error:
+    except OSError as error:
         raise DemoCannotStart(
-            f"{error.filename} is not there: start `parasol serve --sandbox --home {home}` first, or name its --home"
+            f"{error.filename} cannot be read: start `parasol serve --sandbox --home {home}` first, or name its --home"
         ) from None
+    except (ValueError, KeyError, TypeError):
+        raise DemoCannotStart(f"{folder} does not hold a sandbox's credentials: name another --home") from None
     clients = {name: PartnerClient(http, {**entry, "issuer": entry["issuer"]}) for name, entry in partners.items()}
     return Stage(
         http, url, home, clients["parkco"], clients["shopco"], Operator(http, url, keys["ops-maker"]),

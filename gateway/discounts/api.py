@@ -13,7 +13,6 @@ from gateway.discounts.model import KeyedRequest, Redemption
 from gateway.discounts.quote import Quote
 from gateway.discounts.redemption import FinalOrder
 from gateway.discounts.shapes import (
-    Amount,
     ConfirmOrder,
     HoldOrder,
     QuoteOrder,
@@ -23,7 +22,6 @@ from gateway.discounts.shapes import (
     redemption_json,
 )
 from gateway.ids import new_id
-from gateway.money import Money, parse_amount
 from gateway.partners.occasion import Occasion, site_of
 from gateway.partners.plate import PlateReader
 from gateway.partners.snapshot import Snapshot
@@ -31,13 +29,6 @@ from gateway.refusal import Refusal
 
 BASE = "/partner/v1"
 HOLD_LATE_MS = 15 * 60_000  # a price is asked for while the customer waits, or just after
-
-
-class AmountNotPositive(Refusal):
-    """There is no order, and no reversal, of nothing."""
-
-    code, ob_code, outcome = "amount_not_positive", "U002", "schema"
-    title = "The amount must be above zero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +92,7 @@ class DiscountsApi:
         """The final order is asked again about everything but the clock, which stood still at the hold's OccurredAt."""
         order: ConfirmOrder = call.body.data
         final = FinalOrder(
-            _money(order.order_amount, "$.Data.OrderAmount") if order.order_amount else None, order.site_id,
+            order.order_amount.positive(path="$.Data.OrderAmount") if order.order_amount else None, order.site_id,
             mcc_of=lambda site_id: site_of(call.partner, site_id).mcc,
         )  # fmt: skip
         confirmed = await self.desk.confirm(
@@ -119,8 +110,9 @@ class DiscountsApi:
 
     async def reverse_redemption(self, call: Call) -> Answer:
         reversed_ = await self.desk.reverse(
-            call.partner.partner_id, call.path["RedemptionId"], amount=_money(call.body.data.amount, "$.Data.Amount"),
-            operation=call.operation.id, key=_key(call), request_hash=call.request_hash, now_ms=call.now_ms,
+            call.partner.partner_id, call.path["RedemptionId"],
+            amount=call.body.data.amount.positive(path="$.Data.Amount"), operation=call.operation.id, key=_key(call),
+            request_hash=call.request_hash, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, reversed_)
 
@@ -138,7 +130,7 @@ class DiscountsApi:
 
     def _occasion(self, call: Call, order: QuoteOrder | HoldOrder, *, unsaid_ms: int, late_ms: int | None) -> Occasion:
         """`unsaid_ms` is the moment where the partner does not say one."""
-        money = _money(order.order_amount, "$.Data.OrderAmount")
+        money = order.order_amount.positive(path="$.Data.OrderAmount")
         call.policy.check_amount(money, path="$.Data.OrderAmount")
         plate = None
         if order.plate is not None:
@@ -156,13 +148,6 @@ class DiscountsApi:
     def _shown(self, status: int, redemption: Redemption) -> Answer:
         address = f"{self.public_url}{BASE}/redemptions/{redemption.redemption_id}"
         return enveloped(status, redemption_json(redemption), address=address)
-
-
-def _money(amount: Amount, path: str) -> Money:
-    money = parse_amount(amount.amount, amount.currency, path=f"{path}.Amount")
-    if money.minor == 0:
-        raise AmountNotPositive(path=f"{path}.Amount")
-    return money
 
 
 def _request(call: Call, redemption_id: str) -> KeyedRequest:

@@ -1,13 +1,14 @@
 """Batches of holds and of steps: what many requests of this worker decide together, each with its own answer.
 
-One transaction a batch; a row that a rule refuses leaves its neighbours alone. Locks are taken in the order
-redemptions, funders' counters, all other counters, orders, keys, day, and by name within each: batches of several
-workers wait for each other, never in a ring.
+One transaction a batch; a row that a rule refuses leaves its neighbours alone. Holds lock counters, orders, keys; steps
+lock redemptions, the day, funders' counters, keys, all other counters; by name within each, and no key is of both:
+batches of several workers wait for each other, never in a ring.
 """
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from typing import TypeVar
 
@@ -20,8 +21,6 @@ from gateway.discounts import store
 from gateway.discounts.limits import fund_counter, refusal_of
 from gateway.discounts.model import CounterChange, HeldRow, Hold, KeyedRequest, Redemption, RedemptionState
 from gateway.discounts.redemption import Outcome, Terms, offer_of
-from gateway.events import outbox
-from gateway.ledger.store import post
 from gateway.partners.contract import Contract
 from gateway.refusal import ForeignResource, Refusal, UnknownResource
 
@@ -113,14 +112,14 @@ async def step_batch(
 ) -> list[Redemption | Refusal]:
     """Each redemption as its step left it, or why the step was refused. A key that is known changes nothing."""
     now_ms = max(step.now_ms for step in steps)
+    requests = [step.request for step in steps if step.request is not None]
     async with database.transaction() as conn:
-        locked = await store.lock_many(conn, [step.redemption_id for step in steps])
-        requests = [step.request for step in steps if step.request is not None]
-        funders = _funders(steps, locked.values(), terms)
-        known, funded = await store.ask_before_steps(conn, requests, fund_counters=funders)
-        book = _Steps(locked, known, terms, funded, now_ms)
+        begun = await store.begin_steps(conn, [step.redemption_id for step in steps], requests, now_ms=now_ms)
+        funders = _funders(steps, begun.redemptions.values(), terms)
+        funded = await store.lock_funders(conn, funders) if funders else {}
+        book = _Steps(begun.redemptions, begun.known, terms, funded, now_ms)
         answers = [book.take(step) for step in steps]
-        await _write(conn, book, now_ms=now_ms)
+        await _write(conn, book, day=begun.day, now_ms=now_ms)
     for outcome in book.outcomes:
         state, partner_id = outcome.redemption.state, outcome.redemption.partner_id
         metrics.count("parasol_redemptions_total", state=state, partner=partner_id)
@@ -188,7 +187,7 @@ class _Steps:
         return known_hash is not None
 
 
-async def _write(conn: Connection, steps: _Steps, *, now_ms: int) -> None:
+async def _write(conn: Connection, steps: _Steps, *, day: date, now_ms: int) -> None:
     if not steps.outcomes:
         return
     counters: dict[str, CounterChange] = defaultdict(CounterChange)
@@ -197,12 +196,10 @@ async def _write(conn: Connection, steps: _Steps, *, now_ms: int) -> None:
             counters[name] += change
     touched = {outcome.redemption.redemption_id for outcome in steps.outcomes}
     await store.write_steps(
-        conn, [steps.rows[name] for name in touched], counters=counters, requests=steps.requests, now_ms=now_ms
-    )
-    events = [outcome.event for outcome in steps.outcomes if outcome.event is not None]
-    if events:
-        day = await outbox.append(conn, events, now_ms=now_ms)
-        await post(conn, [o.entry for o in steps.outcomes if o.entry is not None], day=day, now_ms=now_ms)
+        conn, [steps.rows[name] for name in touched], counters=counters, requests=steps.requests,
+        events=[outcome.event for outcome in steps.outcomes if outcome.event is not None],
+        entries=[outcome.entry for outcome in steps.outcomes if outcome.entry is not None], day=day, now_ms=now_ms,
+    )  # fmt: skip
 
 
 def refuse_other_request(request: KeyedRequest, known_hash: bytes) -> None:

@@ -15,7 +15,7 @@ from gateway.discounts import redemption as rules
 from gateway.discounts import store
 from gateway.discounts.batches import Step, hold_batch, raced, refuse_other_request, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
-from gateway.discounts.limits import OrderHasOffer, takes_of
+from gateway.discounts.limits import OrderHasOffer, stored_name, takes_of
 from gateway.discounts.model import HeldRow, Hold, KeyedRequest, Redemption
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.discounts.redemption import FinalOrder
@@ -82,6 +82,7 @@ class RedemptionDesk:
         contract, discount = self._terms_of(quote)
         occasion = quote.occasion
         day = local_day(occasion.occurred_at_ms, contract.zone)
+        takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
         row = HeldRow(
             new_id("rdm"), quote.partner_id, operation, key, request_hash, contract_id=quote.contract_id,
             contract_version=quote.contract_version, discount_id=quote.discount_id, currency=quote.currency,
@@ -90,10 +91,10 @@ class RedemptionDesk:
             vouched_token=occasion.subject_token if contract.contract.unknown_customer == "refuse" else None,
             site_id=occasion.site_id, mcc=occasion.mcc, order_reference=order_reference,
             occurred_at_ms=occasion.occurred_at_ms, expires_ms=now_ms + discount.hold_ms,
+            counter_names=tuple(stored_name(take.counter) for take in takes),
+            counter_takes=tuple(take.amount for take in takes),
         )  # fmt: skip
-        takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
-        hold = Hold(row, takes)
-        return await self._holds.submit((hold, now_ms))
+        return await self._holds.submit((Hold(row, takes), now_ms))
 
     async def hold_offer(
         self, partner_id: str, discount_id: str, *, occasion: Occasion, operation: str, key: str, request_hash: bytes,
@@ -188,10 +189,10 @@ class RedemptionDesk:
         Raises IdempotencyKeyReused.
         """
         async with self._database.connection() as conn:
-            known, _ = await store.ask_before_steps(conn, [request], fund_counters=())
-            if not known:
+            known_hash = await store.request_hash_of(conn, request)
+            if known_hash is None:
                 return None
-            refuse_other_request(request, next(iter(known.values())))
+            refuse_other_request(request, known_hash)
             held = await store.redemption_of_request(conn, request)
         return held
 

@@ -92,6 +92,26 @@ def fund_counter(redemption: Redemption, party: str, *, capped: bool) -> str:
     return "|".join((limit, redemption.contract_id, redemption.discount_id, redemption.currency, party))
 
 
+def stored_name(name: str) -> str:
+    """The name as a redemption stores it, without what its row says anyway: `day|2026-11-23`, `customer`."""
+    limit, _, _, *by = name.split("|")
+    if limit == Limit.CUSTOMER:
+        return limit
+    return "|".join((limit, *(by[1:] if limit in MONEY else by)))
+
+
+def full_name(stored: str, *, contract_id: str, discount_id: str, currency: str, subject_token: str | None) -> str:
+    """The counter that a redemption of these stores as `stored`."""
+    limit, _, by = stored.partition("|")
+    parts = [limit, contract_id, discount_id]
+    if limit in MONEY:
+        parts.append(currency)
+    if limit == Limit.CUSTOMER:
+        assert subject_token is not None, "a customer's counter is taken for a customer"
+        by = subject_token
+    return "|".join((*parts, by) if by else parts)
+
+
 def limit_of(name: str) -> Limit:
     return Limit(name.partition("|")[0])
 

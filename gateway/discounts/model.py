@@ -50,6 +50,7 @@ class HeldRow:
     """A hold as it will be written, with the request that asked for it. Its fields are read by `hold_redemptions`.
 
     `vouched_token`: the customer's token where somebody must have vouched for it; None where nobody need.
+    `counter_names`: what it takes from, in short (`stored_name` of limits.py), and how much of each.
     """
 
     redemption_id: str
@@ -70,6 +71,8 @@ class HeldRow:
     order_reference: str
     occurred_at_ms: int
     expires_ms: int
+    counter_names: tuple[str, ...]
+    counter_takes: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

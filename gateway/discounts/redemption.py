@@ -13,7 +13,7 @@ from gateway.discounts.model import CounterChange, Funding, Redemption, Redempti
 from gateway.discounts.sealed import confirmed_event, reversed_event
 from gateway.events.outbox import Event
 from gateway.ledger.book import Entry, redemption_confirmed, redemption_reversed
-from gateway.money import Money
+from gateway.money import CurrencyDiffers, Money
 from gateway.partners.contract import Contract, Discount
 from gateway.partners.funding import reversal_legs, split
 from gateway.partners.occasion import Occasion
@@ -68,13 +68,6 @@ class OrderBelowOffer(Refusal):
 
     status, code, ob_code = 422, "order_below_offer", "D026"
     title = "The offer takes nothing off the final order; release the hold instead"
-
-
-class CurrencyDiffers(Refusal):
-    """A redemption lives in one currency, that of its hold."""
-
-    code, ob_code, outcome = "currency_differs", "U002", "schema"
-    title = "The amount is not in the currency of the hold"
 
 
 class ReversalExceedsRedemption(Refusal):

@@ -11,7 +11,7 @@ from gateway.discounts.limits import Limit, counter
 from gateway.discounts.model import Redemption
 from gateway.discounts.quote import QUOTE_LIMIT, Quote
 from gateway.discounts.store import CounterState
-from gateway.money import Money
+from gateway.money import Amount, amount_json
 from gateway.partners.contract import Contract, Discount
 
 _Id = Annotated[str, Meta(min_length=1, max_length=100)]
@@ -20,13 +20,6 @@ _Plate = Annotated[str, Meta(min_length=4, max_length=20)]
 
 class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
     """Every body: PascalCase members, an unknown one is refused."""
-
-
-class Amount(_Body, frozen=True):
-    """`{"Amount": "12.50", "Currency": "CNY"}`."""
-
-    amount: str
-    currency: str
 
 
 class QuoteOrder(_Body, frozen=True):
@@ -81,10 +74,6 @@ class ReversalOrder(_Body, frozen=True):
 
 class ReversalBody(_Body, frozen=True):
     data: ReversalOrder
-
-
-def amount_json(minor: int, currency: str) -> dict[str, str]:
-    return {"Amount": Money(minor, currency).text, "Currency": currency}
 
 
 def quote_json(quote: Quote, sealed: str) -> dict[str, Any]:

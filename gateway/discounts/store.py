@@ -1,17 +1,24 @@
 """Redemptions and their counters in PostgreSQL. The decision of a batch of holds is one statement (ADR 0006)."""
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 from asyncpg import Record
 
+from gateway.clock import local_day
 from gateway.database import Connection
-from gateway.discounts.limits import Limit, limit_of
+from gateway.discounts.limits import Limit, full_name, limit_of
 from gateway.discounts.model import CounterChange, Fault, Funding, Hold, KeyedRequest, Redemption, RedemptionState, Take
+from gateway.events import outbox
+from gateway.events.outbox import Event
 from gateway.jsonio import encode
+from gateway.ledger.book import Entry
 
 _HOLD = "SELECT place, broken, known_id, known_hash FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9)"
-_STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7)"
+_STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+DUE_LOOKS = 10_000  # times of holds that one look drops or finds: more than a second brings
 _COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency, order_minor,
     held_minor, discount_minor, reversed_minor, subject_token, site_id, mcc, order_reference, hold_key, bound_to,
     occurred_at_ms, held_at_ms, expires_ms, changed_at_ms, counter_names, counter_takes, funding"""
@@ -24,6 +31,16 @@ class Decision:
     broken: Take | Fault | None
     known_id: str | None
     known_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a batch of steps begins with: the redemptions that are there, by id, locked; the request hashes of the keys
+    that were used before, by (partner, operation, key); the business day that is held open."""
+
+    redemptions: dict[str, Redemption]
+    known: dict[tuple[str, str, str], bytes]
+    day: date
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +69,19 @@ class CounterState:
 
 async def hold_many(conn: Connection, holds: Sequence[Hold], *, now_ms: int) -> list[Decision]:
     """Decide the holds in order and write what was decided; exact at every cap. Keys and orders differ in the batch."""
-    caps = {take.counter: take.cap for hold in holds for take in hold.takes}
+    caps: dict[str, int | None] = {}
+    wanted: dict[str, int] = defaultdict(int)
+    for hold in holds:
+        for take in hold.takes:
+            caps[take.counter] = take.cap
+            wanted[take.counter] += take.amount
     names = sorted(caps)
     place = {name: number for number, name in enumerate(names, 1)}
     needs = [(row, take) for row, hold in enumerate(holds, 1) for take in hold.takes]
     rows = await conn.fetch(
         _HOLD,
-        now_ms, names, [caps[name] for name in names],
-        [row for row, _ in needs], [take.counter for _, take in needs], [place[take.counter] for _, take in needs],
+        now_ms, names, [caps[name] for name in names], [wanted[name] for name in names],
+        [row for row, _ in needs], [place[take.counter] for _, take in needs],
         [take.amount for _, take in needs], [take.cap for _, take in needs],
         encode([hold.row for hold in holds]).decode(),
     )  # fmt: skip
@@ -84,28 +106,34 @@ async def load_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str
     return {row["redemption_id"]: _redemption(row) for row in rows}
 
 
-async def lock_many(conn: Connection, redemption_ids: Sequence[str]) -> dict[str, Redemption]:
-    """The redemptions by id, ours until the transaction ends; locked in the order of their ids."""
+async def begin_steps(
+    conn: Connection, redemption_ids: Sequence[str], requests: Sequence[KeyedRequest], *, now_ms: int
+) -> Beginning:
+    """Locks the redemptions, in the order of their ids, and holds the business day open, until the transaction ends."""
     rows = await conn.fetch(
-        f"SELECT {_COLUMNS} FROM lock_redemptions($1)",
-        list(redemption_ids),
-    )
-    return {row["redemption_id"]: _redemption(row) for row in rows}
-
-
-async def ask_before_steps(
-    conn: Connection, requests: Sequence[KeyedRequest], *, fund_counters: Collection[str]
-) -> tuple[dict[tuple[str, str, str], bytes], dict[str, int]]:
-    """The request hashes of the keys that were used before, by (partner, operation, key); and what the funders'
-    counters have used, which are ours from now on."""
-    rows = await conn.fetch(
-        "SELECT partner_id, operation, key, request_hash, fund_name, funded FROM ask_before_steps($1, $2)",
-        encode(requests).decode(), sorted(fund_counters),
+        f"SELECT {_COLUMNS}, operation, key, request_hash, business_day FROM begin_steps($1, $2, $3, $4)",
+        list(redemption_ids), encode(requests).decode(), local_day(now_ms, outbox.BANK_ZONE), outbox.DAY_LOCK,
     )  # fmt: skip
-    known = {
-        (row["partner_id"], row["operation"], row["key"]): row["request_hash"] for row in rows if not row["fund_name"]
+    begun = Beginning({}, {}, rows[-1]["business_day"])
+    for row in rows[:-1]:
+        if row["key"] is None:
+            begun.redemptions[row["redemption_id"]] = _redemption(row)
+        else:
+            begun.known[row["partner_id"], row["operation"], row["key"]] = row["request_hash"]
+    return begun
+
+
+async def lock_funders(conn: Connection, names: Collection[str]) -> dict[str, int]:
+    """What these counters have used; they are ours until the transaction ends."""
+    return {
+        row["name"]: row["used"] for row in await conn.fetch("SELECT name, used FROM lock_funders($1)", sorted(names))
     }
-    return known, {row["fund_name"]: row["funded"] for row in rows if row["fund_name"]}
+
+
+async def request_hash_of(conn: Connection, request: KeyedRequest) -> bytes | None:
+    """The hash of the request that this key stands for already."""
+    found: bytes | None = await conn.fetchval("SELECT request_hash FROM known_requests($1)", encode([request]).decode())
+    return found
 
 
 async def redemption_of_request(conn: Connection, request: KeyedRequest) -> Redemption | None:
@@ -123,9 +151,15 @@ async def write_steps(
     *,
     counters: Mapping[str, CounterChange],
     requests: Sequence[KeyedRequest],
+    events: Sequence[Event],
+    entries: Sequence[Entry],
+    day: date,
     now_ms: int,
 ) -> None:
-    """The redemptions as they are now, what their counters get, and the keys of the requests."""
+    """The redemptions as they are now, the keys, what is told and booked, and what their counters get: one statement.
+
+    `day` is the one that is held open.
+    """
     names = sorted(counters, key=lambda name: (limit_of(name) is not Limit.FUND, name))
     await conn.execute(
         _STEP,
@@ -133,6 +167,7 @@ async def write_steps(
         [counters[name].taken for name in names], [counters[name].used for name in names],
         [counters[name].reversed for name in names],
         encode([_stepped(redemption) for redemption in redemptions]).decode(), encode(requests).decode(),
+        [outbox.leaf(event, now_ms=now_ms, day=day) for event in events], encode(entries).decode(), day,
     )  # fmt: skip
 
 
@@ -150,7 +185,7 @@ async def idle_hold(conn: Connection, partner_id: str, order_reference: str) -> 
     """The order's hold, where no charge has taken it up."""
     found: str | None = await conn.fetchval(
         """SELECT redemption_id FROM redemption
-           WHERE order_reference = $1 AND partner_id = $2 AND state = 'HELD' AND bound_to IS NULL""",
+           WHERE order_reference = $1 AND partner_id = $2 AND takes_order AND state = 'HELD' AND bound_to IS NULL""",
         order_reference, partner_id,
     )  # fmt: skip
     return found
@@ -159,9 +194,7 @@ async def idle_hold(conn: Connection, partner_id: str, order_reference: str) -> 
 async def expired_holds(conn: Connection, *, now_ms: int, limit: int) -> list[tuple[str, str]]:
     """(redemption, partner) of the holds whose time is over, oldest first; those bound to a charge wait for it."""
     rows = await conn.fetch(
-        """SELECT redemption_id, partner_id FROM redemption
-           WHERE state = 'HELD' AND bound_to IS NULL AND expires_ms <= $1 ORDER BY expires_ms LIMIT $2""",
-        now_ms, limit,
+        "SELECT redemption_id, partner_id FROM expired_holds($1, $2, $3)", now_ms, DUE_LOOKS, limit
     )  # fmt: skip
     return [(row["redemption_id"], row["partner_id"]) for row in rows]
 
@@ -186,11 +219,19 @@ def _stepped(redemption: Redemption) -> SteppedRow:
 
 
 def _redemption(row: Record) -> Redemption:
-    values = dict(row)
-    names, takes = values.pop("counter_names"), values.pop("counter_takes")
-    funding = values.pop("funding")
+    funding = row["funding"]
+    names = (
+        full_name(
+            stored, contract_id=row["contract_id"], discount_id=row["discount_id"], currency=row["currency"],
+            subject_token=row["subject_token"],
+        )
+        for stored in row["counter_names"]
+    )  # fmt: skip
     return Redemption(
-        **{**values, "state": RedemptionState(values["state"])},
-        takes=dict(zip(names, takes, strict=True)),
+        row["redemption_id"], row["partner_id"], row["contract_id"], row["contract_version"], row["discount_id"],
+        RedemptionState(row["state"]), row["currency"], row["order_minor"], row["held_minor"], row["discount_minor"],
+        row["reversed_minor"], row["subject_token"], row["site_id"], row["mcc"], row["order_reference"],
+        row["hold_key"], row["bound_to"], row["occurred_at_ms"], row["held_at_ms"], row["expires_ms"],
+        row["changed_at_ms"], takes=dict(zip(names, row["counter_takes"], strict=True)),
         funding=Funding(**funding) if funding else None,
-    )
+    )  # fmt: skip

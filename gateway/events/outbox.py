@@ -38,21 +38,11 @@ class Event:
     event_id: str = field(default_factory=lambda: new_id("evt"))
 
 
-_COLUMNS = (
-    "event_id", "type", "partner", "campaign", "contract", "contract_version", "occurred_at_ms", "recorded_at_ms",
-    "business_day", "currency", "amount_minor", "subject_token", "idempotency_key", "leaf",
-)  # fmt: skip
-_INSERT = f"""INSERT INTO event ({", ".join(_COLUMNS)})
-    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::bigint[],
-        $8::bigint[], $9::date[], $10::text[], $11::bigint[], $12::text[], $13::text[], $14::bytea[])"""  # noqa: S608
-
-
 async def append(conn: Connection, events: Sequence[Event], *, now_ms: int) -> date:
     """Write the events of this transaction, in order; returns the business day they are recorded in."""
     day: date = await conn.fetchval("SELECT hold_open_day($1, $2)", local_day(now_ms, BANK_ZONE), DAY_LOCK)
     if events:
-        rows = [_row(event, now_ms=now_ms, day=day) for event in events]
-        await conn.execute(_INSERT, *map(list, zip(*rows, strict=True)))
+        await conn.execute("SELECT record_events($1)", [leaf(event, now_ms=now_ms, day=day) for event in events])
     return day
 
 
@@ -77,14 +67,6 @@ def leaf(event: Event, *, now_ms: int, day: date) -> bytes:
             "v": LEAF_VERSION,
         }
     )
-
-
-def _row(event: Event, *, now_ms: int, day: date) -> tuple[Any, ...]:
-    return (
-        event.event_id, event.type, event.partner, event.campaign, event.contract, event.contract_version,
-        event.occurred_at_ms, now_ms, day, event.currency, event.amount_minor, event.subject_token,
-        event.idempotency_key, leaf(event, now_ms=now_ms, day=day),
-    )  # fmt: skip
 
 
 async def take_turns(conn: Connection) -> None:

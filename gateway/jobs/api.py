@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
-from gateway import audit
-from gateway.call import Answer, OpsCall
+from gateway.call import Answer, OpsCall, Reason
 from gateway.clock import rfc3339
 from gateway.database import Connection, Database
 from gateway.jobs import store
@@ -28,7 +27,7 @@ class JobFilterInvalid(Refusal):
 class WithdrawJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """Why: it stands in the audit trail and in the job."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +61,13 @@ class JobsApi:
             if job.state == "FAILED":
                 await self.kinds[job.kind].work.take_up(conn, job)
             await store.try_again(conn, job.job_id, now_ms=call.now_ms)
-            await _record(conn, call, action="job.retried", job=job, detail={})
+            await call.record(
+                conn, action="job.retried", subject=job.job_id, detail=_told(job, reason=call.body.reason)
+            )
             return Answer(200, {"Data": job_members(await _job(conn, call, lock=False))})
 
     async def withdraw(self, call: OpsCall) -> Answer:
-        """It is not tried any more. What a process does for it at this moment is dropped."""
+        """It is not tried any more. Who works on it sees that within a moment, and leaves."""
         reason = call.body.reason
         async with self.database.transaction() as conn:
             job = await _job(conn, call, lock=True)
@@ -77,7 +78,7 @@ class JobsApi:
                 raise StateConflict("What an issued statement says is owed: this job is tried again, not withdrawn")
             failure = f"withdrawn by {call.operator.operator_id}: {reason}"
             await give_up(conn, kind, job, state="WITHDRAWN", failure=failure, now_ms=call.now_ms)
-            await _record(conn, call, action="job.withdrawn", job=job, detail={"reason": reason})
+            await call.record(conn, action="job.withdrawn", subject=job.job_id, detail=_told(job, reason=reason))
             return Answer(200, {"Data": job_members(await _job(conn, call, lock=False))})
 
 
@@ -104,9 +105,5 @@ async def _job(conn: Connection, call: OpsCall, *, lock: bool) -> Job:
     return job
 
 
-async def _record(conn: Connection, call: OpsCall, *, action: str, job: Job, detail: dict[str, Any]) -> None:
-    about = {"kind": job.kind, "subject": job.subject, "from": call.source}
-    await audit.record(
-        conn, actor=call.operator.operator_id, action=action, subject=job.job_id, detail={**about, **detail},
-        now_ms=call.now_ms,
-    )  # fmt: skip
+def _told(job: Job, **more: str) -> dict[str, Any]:
+    return {"kind": job.kind, "subject": job.subject, **more}

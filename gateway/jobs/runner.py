@@ -1,10 +1,14 @@
-"""Carries out jobs, one at a time in each lane. Whatever one raises fails that job alone: counted, logged, said."""
+"""Carries out jobs, one at a time in each lane. Whatever one raises fails that job alone: counted, logged, said.
+
+A job that is withdrawn while it runs is left within a moment, and a process that worked for it ends.
+"""
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -15,9 +19,13 @@ from gateway.database import Connection, Database
 from gateway.jobs import store
 from gateway.jobs.model import ATTEMPTS, Job, JobFailed, JobKind, in_words, pause_after
 
-LOOK_S = 0.5  # between looks for jobs that are due
+LOOK_S = 0.5  # between looks for jobs that are due, and at a running one: is it still wanted?
 PROCESS_ENDED = "the process that worked on it ended, again and again"
 log = structlog.get_logger(__name__)
+
+
+class JobUnwanted(Exception):
+    """It was withdrawn while it ran. Its row says so already; what was done for it is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +45,32 @@ class JobRunner:
     async def run_next(self, kind: JobKind, now_ms: int) -> int:
         """Carry out the oldest job that is due in a lane where nobody works; 0: there is none."""
         async with self.database.connection() as conn:
-            for candidate in await store.due(conn, kind.name, now_ms=now_ms):
+            candidates = await store.due(conn, kind.name, now_ms=now_ms)
+        if not candidates:
+            return 0
+        async with self.database.session() as conn:  # a lane is a lock of the session, which ends with this process
+            for candidate in candidates:
                 if not await store.enter_lane(conn, candidate.lane):
                     continue
                 try:
                     job = await store.begin(conn, candidate.job_id, now_ms=now_ms)
                     if job is not None:
-                        await self._run(kind, job, now_ms=now_ms)
+                        await self._run(kind, job, lane=conn, now_ms=now_ms)
                         return 1
                 finally:
                     await store.leave_lane(conn, candidate.lane)
         return 0
 
-    async def _run(self, kind: JobKind, job: Job, *, now_ms: int) -> None:
+    async def _run(self, kind: JobKind, job: Job, *, lane: Connection, now_ms: int) -> None:
         started = time.perf_counter()
         try:
             if job.attempts > ATTEMPTS:  # it never got as far as failing: it takes its process down
                 raise JobFailed(PROCESS_ENDED, final=True)
             async with asyncio.timeout(kind.limit_s):
-                await kind.work.carry_out(job, now_ms)
+                await _while_wanted(lane, job, kind.work.carry_out(job, now_ms))
+        except JobUnwanted:
+            log.info("job_left", job_id=job.job_id, kind=job.kind, partner_id=job.partner_id, attempt=job.attempts)
+            metrics.count("parasol_jobs_total", kind=job.kind, outcome="withdrawn")
         except Exception as error:  # whatever it is: it is this job's, and nobody else's
             log.error(
                 "job_failed", job_id=job.job_id, kind=job.kind, partner_id=job.partner_id, business_day=job.day,
@@ -79,6 +94,21 @@ class JobRunner:
                 await give_up(conn, kind, job, state="FAILED", failure=failure, now_ms=moment)
             else:
                 await store.put_off(conn, job.job_id, failure=failure, next_try_at_ms=moment + pause_ms)
+
+
+async def _while_wanted(lane: Connection, job: Job, work: Coroutine[Any, Any, None]) -> None:
+    """The work, until it ends or the job is withdrawn. Raises JobUnwanted, what the work raises, and what `lane` does:
+    where its connection is lost, so is the lock, and another process may begin the same job."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not (await asyncio.wait((task,), timeout=LOOK_S))[0]:
+            if not await store.is_running(lane, job.job_id):
+                raise JobUnwanted
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+    task.result()
 
 
 async def give_up(conn: Connection, kind: JobKind, job: Job, *, state: str, failure: str, now_ms: int) -> None:

@@ -86,6 +86,11 @@ async def begin(conn: Connection, job_id: str, *, now_ms: int) -> Job | None:
     return Job(**row) if row else None
 
 
+async def is_running(conn: Connection, job_id: str) -> bool:
+    """False: it was withdrawn."""
+    return bool(await conn.fetchval("SELECT state = 'RUNNING' FROM job WHERE job_id = $1", job_id))
+
+
 async def finish(conn: Connection, job_id: str, *, now_ms: int) -> None:
     await conn.execute(
         "UPDATE job SET state = 'DONE', failure = NULL, finished_at_ms = $2 WHERE job_id = $1 AND state = 'RUNNING'",

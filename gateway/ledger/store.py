@@ -7,18 +7,8 @@ from datetime import date
 from asyncpg import Record
 
 from gateway.database import Connection
+from gateway.jsonio import encode
 from gateway.ledger.book import Entry
-
-_INSERT = """
-WITH fresh AS (
-    INSERT INTO ledger_entry (cause, partner_id, business_day, recorded_at_ms)
-    SELECT cause, partner_id, $3, $4 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS e (cause, partner_id, place)
-    ORDER BY place
-    RETURNING seq, cause)
-INSERT INTO ledger_posting (entry_seq, line, account, amount_minor)
-SELECT fresh.seq, p.line, p.account, p.amount_minor
-FROM unnest($5::text[], $6::smallint[], $7::text[], $8::bigint[]) AS p (cause, line, account, amount_minor)
-JOIN fresh USING (cause)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +29,7 @@ async def post(conn: Connection, entries: Sequence[Entry], *, day: date, now_ms:
     """Book the entries, in order, in one statement. A cause that is booked already breaks the transaction: a bug."""
     if not entries:
         return
-    lines = [
-        (entry.cause, line, posting.account, posting.amount_minor)
-        for entry in entries
-        for line, posting in enumerate(entry.postings, 1)
-    ]
-    await conn.execute(
-        _INSERT,
-        [entry.cause for entry in entries], [entry.partner_id for entry in entries], day, now_ms,
-        *map(list, zip(*lines, strict=True)),
-    )  # fmt: skip
+    await conn.execute("SELECT post_entries($1, $2, $3)", encode(entries).decode(), day, now_ms)
 
 
 async def booked_causes(conn: Connection, causes: Sequence[str]) -> set[str]:

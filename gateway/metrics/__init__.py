@@ -5,13 +5,13 @@ renders its own, in a thread.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import msgspec
 
-from gateway import log
+from gateway import log, watched
 from gateway.metrics.exposition import render
 from gateway.metrics.feed import Feed
 from gateway.metrics.lag import watch_event_loop
@@ -19,7 +19,7 @@ from gateway.metrics.series import MetricMisused, Registry
 from gateway.metrics.wire import Hello, framed, read_frame
 from gateway.refusal import Refusal
 
-__all__ = ["MetricMisused", "MetricsHubAway", "count", "gauge", "observe", "page", "probe", "reporting"]
+__all__ = ["MetricMisused", "MetricsHubAway", "count", "feeding", "gauge", "observe", "page", "probe", "reporting"]
 
 PAGE_TIMEOUT_S = 8.0  # below Prometheus's scrape timeout of 10 s
 
@@ -39,6 +39,7 @@ observe = _registry.observe
 gauge = _registry.gauge
 probe = _registry.probe
 log.count_with(_registry.count)
+watched.ways.count = lambda outcome, task: count("parasol_tasks_total", task=task, outcome=outcome)
 
 
 class MetricsHubAway(Refusal):
@@ -48,20 +49,29 @@ class MetricsHubAway(Refusal):
     title = "The metrics hub is not there at the moment; it restarts by itself, so scrape again"
 
 
+@contextmanager
+def feeding(hub_path: str) -> Iterator[None]:
+    """For a process without an event loop: feed the hub at that socket."""
+    feed = Feed(_registry, hub_path)
+    feed.start()
+    try:
+        yield
+    finally:
+        feed.stop()
+
+
 @asynccontextmanager
 async def reporting(hub_path: str) -> AsyncIterator[None]:
     """For a process's life: measure its event loop, and feed the hub at that socket; no hub when it is empty."""
     feed = Feed(_registry, hub_path) if hub_path else None
     _hub.path = hub_path
-    lag = asyncio.create_task(watch_event_loop(_registry))
+    lag = watched.watch("event loop's lag", watch_event_loop(_registry))
     if feed is not None:
         feed.start()
     try:
         yield
     finally:
-        lag.cancel()
-        with suppress(asyncio.CancelledError):
-            await lag
+        await lag.end()
         if feed is not None:
             await asyncio.to_thread(feed.stop)
         _hub.path = ""

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from gateway.metrics.declared import Blend, Kind, Metric
-from gateway.metrics.series import FOLDED, OTHER, Labels, Registry
+from gateway.metrics.series import FOLDED, OTHER, Labels, Registry, partners_in
 
 Numbers: TypeAlias = dict[str, dict[Labels, Any]]  # name -> label values -> cell, of all three kinds
 CHUNK = 1_000  # series a frame: encoding that many holds the interpreter for about 0.2 ms
@@ -44,6 +44,7 @@ class Tally:
         self._declared = declared
         self._gone = Registry(declared)
         self._shown: dict[str, set[Labels]] = {name: set() for name in declared}
+        self._partners = 0
 
     def depart(self, numbers: Numbers) -> None:
         """A process has ended: what it counted stays, what it measured of itself goes."""
@@ -56,8 +57,9 @@ class Tally:
 
     def page(self, present: Iterable[Numbers]) -> Registry:
         """The sum of the present processes and the departed ones."""
-        total = Registry(self._declared)
-        for numbers in (numbers_of(self._gone), *present):
+        total, everybody = Registry(self._declared), (numbers_of(self._gone), *present)
+        self._partners = max(map(partners_in, everybody))
+        for numbers in everybody:
             self._add(numbers, to=total)
         return total
 
@@ -77,7 +79,7 @@ class Tally:
         shown = self._shown[metric.name]
         if key in shown:
             return key
-        if len(shown) < metric.series_limit:
+        if len(shown) < metric.limit(self._partners):
             shown.add(key)
             return key
         self._gone.count(FOLDED, metric=metric.name)

@@ -12,7 +12,10 @@ OVERHEAD_S = (0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.005, 0.
 LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 CHORE_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
 JOB_S = (0.01, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 240.0, 1800.0)
-SERIES_LIMIT = 4_000  # label sets a metric and worker: 500 partners x 8 outcomes; beyond it a label is not a closed set
+SERIES_LIMIT = 4_000  # label sets a metric and worker, whatever it counts; beyond it a label is not a closed set
+SERIES_A_PARTNER = 20  # more of them where each partner has its own: ten operations in use, two outcomes each
+SERIES_BOUND = 100_000  # never more: 13 MB of a page, which Prometheus reads at each scrape
+PARTNERS = "parasol_partners"  # the gauge that these limits follow
 
 
 class Kind(StrEnum):
@@ -43,6 +46,12 @@ class Metric:
     blend: Blend = Blend.LATEST
     series_limit: int = SERIES_LIMIT
 
+    def limit(self, partners: int) -> int:
+        """Label sets that are kept apart while there are so many partners; the rest is counted as `other`."""
+        if not {"partner", "campaign"} & set(self.labels):
+            return self.series_limit
+        return min(SERIES_BOUND, max(self.series_limit, SERIES_A_PARTNER * partners))
+
 
 def _counter(name: str, labels: str, help: str) -> Metric:
     return Metric(name, Kind.COUNTER, tuple(labels.split()), help)
@@ -56,8 +65,8 @@ def _histogram(name: str, labels: str, help: str, *, buckets: tuple[float, ...])
     return Metric(name, Kind.HISTOGRAM, tuple(labels.split()), help, buckets=buckets)
 
 
-# Labels are closed sets (house rule), except `partner` and `campaign`, which grow with the bank's business;
-# SERIES_LIMIT holds even those.
+# Labels are closed sets (house rule), except `partner` and `campaign`, which grow with the bank's business; their
+# limit grows with it, up to SERIES_BOUND.
 TABLE = (
     _histogram("http_server_request_duration_seconds", "http_request_method http_response_status_code",
                "Time from a request's first byte to its answer", buckets=REQUEST_S),
@@ -65,6 +74,7 @@ TABLE = (
                buckets=OVERHEAD_S),
     _counter("parasol_requests_total", "partner operation code outcome", "Requests answered"),
     _counter("parasol_refusals_total", "reason", "Requests refused, by the broken rule"),
+    _counter("parasol_logins_total", "who outcome", "Log-ins of customers and operators: ok, failed, throttled"),
     _counter("parasol_redemptions_total", "state partner", "Discounts held, confirmed, released, reversed"),
     _counter("parasol_discounts_lapsed_total", "partner",
              "Paid charges whose discount could not be granted any more; each waits for people"),
@@ -78,20 +88,29 @@ TABLE = (
     _gauge("parasol_budget_used_minor", "campaign currency", "Budget that a campaign has used, minor units"),
     _gauge("parasol_config_generation", "", "Generation of partners and policies in force in the slowest worker",
            blend=Blend.LOWEST),
+    _gauge(PARTNERS, "", "Partners in force; the limits of series by partner follow it", blend=Blend.HIGHEST),
     _gauge("parasol_config_age_seconds", "", "Since the slowest worker last knew its configuration to be current",
            blend=Blend.HIGHEST),
     _counter("parasol_documents_refused_total", "kind", "Applied documents that this program could not read"),
+    _counter("parasol_documents_compiled_total", "kind", "Applied documents that were read and checked"),
+    _counter("parasol_config_rows_read_total", "", "Rows read to keep partners and policies current"),
     _gauge("parasol_terms_unreadable", "partner", "1 while a version of the partner's contract cannot be read",
            blend=Blend.HIGHEST),
     _histogram("parasol_event_loop_lag_seconds", "", "How late a worker's event loop wakes", buckets=LAG_S),
     _counter("parasol_chore_runs_total", "chore outcome", "Runs of the back office's chores"),
     _histogram("parasol_chore_seconds", "chore", "Time that a chore took", buckets=CHORE_S),
-    _counter("parasol_jobs_total", "kind outcome", "Attempts at jobs: done, put off to a later try, failed for good"),
+    _counter("parasol_jobs_total", "kind outcome", "Attempts at jobs: done, put off, failed for good, withdrawn"),
     _histogram("parasol_job_seconds", "kind", "Time that an attempt at a job took", buckets=JOB_S),
     _counter("parasol_seals_broken_total", "", "Sealed days whose leaves in the database were found to be others"),
     _gauge("parasol_disk_full", "", "1 while the database says that its disk is full, or the home folder's nearly is",
            blend=Blend.HIGHEST),
+    _counter("parasol_statement_files_differing_total", "",
+             "Downloads broken off, as the file on the disk was not the statement's"),
     _gauge("parasol_chore_leader", "", "1 where a process does the chores", blend=Blend.HIGHEST),
+    _counter("parasol_tasks_total", "task outcome",
+             "Long-lived tasks whose turn failed, that ended unasked (and ended their process), or were left behind"),
+    _counter("parasol_processes_lost_total", "process cause",
+             "Processes that the supervisor replaced because they ended, or because they hung"),
     _counter("parasol_log_keys_dropped_total", "", "Log keys outside the allow-list, dropped"),
     _counter("parasol_log_lines_dropped_total", "", "Log lines that could not be written or made, dropped"),
     _counter("parasol_metrics_folded_total", "metric", "Times a series above its metric's limit went to `other`"),

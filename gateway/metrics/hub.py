@@ -1,6 +1,7 @@
 """The metrics hub: a process of its own that asks every worker for its numbers and renders the one page of all of them.
 
-`python -m gateway.metrics.hub SOCKET PARENT`, the pid of the process that it ends with. It holds nothing but numbers:
+`python -m gateway.metrics.hub SOCKET PARENT [PULSE]`: the pid of the process that it ends with, and the descriptor of
+its pulse. It holds nothing but numbers:
 when it restarts, the workers connect again and only what departed workers had counted is forgotten, which Prometheus
 takes as a counter's reset.
 """
@@ -15,14 +16,17 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
-from gateway.lifeline import end_with_parent
+from gateway.collector import pass_over_what_is_here
+from gateway.lifeline import READY, beat, end_with_parent, tell
 from gateway.log import LINES_DROPPED, configure
 from gateway.metrics import own_count
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
 from gateway.metrics.exposition import render
+from gateway.metrics.listener import MetricsListener
 from gateway.metrics.wire import ASK, Hello, framed, read_frame
 from gateway.settings import read_settings
+from gateway.watched import watch
 
 ANSWER_S = 1.0  # a worker that takes longer is shown with the numbers it sent last
 log = structlog.get_logger(__name__)
@@ -78,7 +82,8 @@ class Hub:
         source.arrived.clear()
         with suppress(OSError, TimeoutError):
             source.writer.write(ASK)
-            await asyncio.wait_for(source.arrived.wait(), ANSWER_S)
+            async with asyncio.timeout(ANSWER_S):
+                await source.arrived.wait()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -115,19 +120,29 @@ class Hub:
             source.arrived.set()
 
 
-async def run(path: str) -> None:
-    """Serve until SIGTERM."""
+async def run(path: str, pulse: int | None = None, *, host: str = "", port: int = 0) -> None:
+    """Serve until SIGTERM: the workers' socket, and the page on a port of its own where one is given."""
+    beating = watch("pulse", beat(pulse)) if pulse is not None else None
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     hub = Hub()
-    server = await hub.serve(path)
+    servers = [await hub.serve(path)]
+    if port:
+        servers.append(await MetricsListener(hub.page).serve(host, port))
+    pass_over_what_is_here()
+    if pulse is not None:
+        tell(pulse, READY)
     await ended.wait()
-    server.close()
+    for server in servers:
+        server.close()
     await hub.close()
     os.unlink(path)
+    if beating is not None:
+        await beating.end()
 
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[2]))
-    configure(read_settings().log_level)
-    asyncio.run(run(sys.argv[1]))
+    own, pulse = read_settings(), int(sys.argv[3]) if len(sys.argv) > 3 else None
+    configure(own.log_level)
+    asyncio.run(run(sys.argv[1], pulse, host=own.metrics_host, port=own.metrics_port))

@@ -2,14 +2,15 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
-from gateway.metrics.declared import METRICS, Kind, Metric
+from gateway.metrics.declared import METRICS, PARTNERS, Kind, Metric
 
 Labels: TypeAlias = tuple[str, ...]
 C = TypeVar("C")
 OTHER = "other"  # the label value that takes what is above the limit
+LABEL_LIMIT = 200  # bytes
 FOLDED = "parasol_metrics_folded_total"
 
 
@@ -88,11 +89,25 @@ class Registry:
         return tuple(labels[label] for label in metric.labels)
 
     def _admitted(self, name: str, key: Labels, cells: Mapping[Labels, object]) -> Labels:
-        """The key, while there is room for a new series; then the one series that takes all the rest."""
-        if len(cells) < self.declared[name].series_limit:
+        """The key, while there is room for a new series, and if a page can hold it; else the one for all the rest."""
+        if len(cells) < self.declared[name].limit(partners_in(self.gauges)) and all(map(_writable, key)):
             return key
         self.count(FOLDED, metric=name)
         return (OTHER,) * len(key)
+
+
+def _writable(label: str) -> bool:
+    """One that cannot be encoded (a lone surrogate) would take the whole page with it; no label of ours is long."""
+    try:
+        return len(label.encode()) <= LABEL_LIMIT
+    except UnicodeEncodeError:
+        return False
+
+
+def partners_in(gauges: Mapping[str, Mapping[Labels, Sequence[float]]]) -> int:
+    """What a process says how many partners there are; 0 until it knows."""
+    cell = gauges.get(PARTNERS, {}).get(())
+    return int(cell[0]) if cell is not None else 0
 
 
 def _cells(declared: Mapping[str, Metric], kind: Kind) -> dict[str, dict[Labels, Any]]:

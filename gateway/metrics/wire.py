@@ -6,7 +6,7 @@ import struct
 
 import msgspec
 
-FRAME_LIMIT = 16 * 1024 * 1024  # bytes: a page of 100,000 lines
+FRAME_LIMIT = 64 * 1024 * 1024  # bytes: a page on which the largest metrics have reached SERIES_BOUND
 ASK = b"?"  # hub to process: send your numbers
 _LENGTH = struct.Struct(">I")
 

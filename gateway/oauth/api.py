@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import jinja2
+
 from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
 from gateway.consents.consent import ConsentNotInForce
@@ -17,17 +19,21 @@ from gateway.oauth.asking import Asking, walk
 from gateway.oauth.browser import Browser
 from gateway.oauth.consent_view import masked
 from gateway.oauth.core import TokenCore
-from gateway.oauth.grants import CORE_GRANTS, GRANTS
+from gateway.oauth.grants import CORE_GRANTS, GRANTS, WITHOUT_ROWS
 from gateway.oauth.journey import Journey
+from gateway.oauth.login import Logins
+from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.metadata import metadata
 from gateway.oauth.refusals import DetailsRefused
-from gateway.oauth.settling import settle
+from gateway.oauth.replay import SpentTokens
+from gateway.oauth.settling import settle, spend
 from gateway.oauth.steps import steps_of
 from gateway.oauth.visit import REQUEST_S, REQUEST_URI
 from gateway.oauth.vouching import Vouching
 from gateway.pages import template_environment
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.snapshot import SnapshotKeeper
+from gateway.policies.limits import Limiter
 from gateway.settings import Settings
 
 NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))  # RFC 6749 §5.1
@@ -40,11 +46,13 @@ class OAuthApi:
     """One instance a worker; made by `OAuthApi.build`, with the sandbox bank's `counter` in a sandbox."""
 
     database: Database
+    spent: SpentTokens
     keyring: Keyring
     snapshots: SnapshotKeeper
     journey: Journey
     core: TokenCore
     issuer: str
+    limiter: Limiter
     metadata_document: dict[str, Any]
 
     @classmethod
@@ -57,20 +65,24 @@ class OAuthApi:
         snapshots: SnapshotKeeper,
         corebank: CoreBank,
         counter: Counter | None,
+        limiter: Limiter,
     ) -> "OAuthApi":
-        templates = template_environment(str(files("gateway.oauth") / "templates"))
-        templates.filters["masked"] = masked
+        templates = oauth_templates()
         browser = Browser(issuer=settings.issuer, secret=keyring.secret("oauth forms"))
+        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter)
+        logins = Logins(database, corebank, guard)
         return cls(
             database=database,
+            spent=SpentTokens(database),
             keyring=keyring,
             snapshots=snapshots,
             journey=Journey(
                 database, corebank, Vouching(corebank, IdentityKeys(database, keyring)), snapshots, browser, templates,
-                settings.issuer, counter,
+                settings.issuer, logins, counter,
             ),
             core=TokenCore(keyring, issuer=settings.issuer, grants=CORE_GRANTS),
             issuer=settings.issuer,
+            limiter=limiter,
             metadata_document=metadata(settings.issuer, certificates=bool(settings.client_cert_header)),
         )  # fmt: skip
 
@@ -86,23 +98,25 @@ class OAuthApi:
     # --- what a client asks --------------------------------------------------------------------------------------
     async def push(self, call: OpenCall) -> Answer:
         """RFC 9126: the authorization request, before the browser has anything to do with it."""
-        asking = self._asking(call, PAR)
+        asking = await self._asking(call, PAR)
         return await settle(self.database, asking, lambda conn: self._keep_pushed(conn, asking))
 
     async def token(self, call: OpenCall) -> Answer:
         """The grant loads its rows, the core decides, the grant writes: see grants/."""
-        asking = self._asking(call, TOKEN)
+        asking = await self._asking(call, TOKEN)
+        if asking.form["grant_type"] in WITHOUT_ROWS:
+            return await self._issue(None, asking)
         return await settle(self.database, asking, lambda conn: self._issue(conn, asking))
 
     async def revoke(self, call: OpenCall) -> Answer:
         """RFC 7009."""
-        asking = self._asking(call, REVOKE)
+        asking = await self._asking(call, REVOKE)
         await settle(self.database, asking, lambda conn: questions.revoke(conn, asking, keys=self.keyring))
         return Answer(200, None, NO_STORE)
 
     async def introspect(self, call: OpenCall) -> Answer:
         """RFC 7662."""
-        asking = self._asking(call, INTROSPECT)
+        asking = await self._asking(call, INTROSPECT)
         members = await settle(
             self.database, asking, lambda conn: questions.introspect(conn, asking, keys=self.keyring)
         )
@@ -119,9 +133,11 @@ class OAuthApi:
         return await self.journey.decide(call)
 
     # --- how -----------------------------------------------------------------------------------------------------
-    def _asking(self, call: OpenCall, steps: tuple[Callable[[Asking], None], ...]) -> Asking:
-        asking = Asking(call, self.issuer, self.snapshots.current)
+    async def _asking(self, call: OpenCall, steps: tuple[Callable[[Asking], None], ...]) -> Asking:
+        """What is asked, once all checks have passed and what it was proven with is spent."""
+        asking = Asking(call, self.issuer, self.snapshots.current, self.limiter)
         walk(steps, asking)
+        await spend(self.spent, asking)
         return asking
 
     async def _keep_pushed(self, conn: Connection, asking: Asking) -> Answer:
@@ -152,9 +168,16 @@ class OAuthApi:
         )
         return Answer(201, {"request_uri": request_uri, "expires_in": REQUEST_S}, NO_STORE)
 
-    async def _issue(self, conn: Connection, asking: Asking) -> Answer:
+    async def _issue(self, conn: Connection | None, asking: Asking) -> Answer:
         grant = GRANTS[asking.form["grant_type"]]
         rows = await grant.load(conn, asking)
         issued = self.core.decide(asking, rows)
         await grant.keep(conn, asking, rows=rows, issued=issued)
         return Answer(200, issued.answer, NO_STORE)
+
+
+def oauth_templates() -> jinja2.Environment:
+    """The pages of this package."""
+    templates = template_environment(str(files("gateway.oauth") / "templates"))
+    templates.filters["masked"] = masked
+    return templates

@@ -10,6 +10,7 @@ from gateway.oauth.assertion import Authenticated
 from gateway.oauth.refusals import RequestInvalid
 from gateway.partners.partner import App, Partner
 from gateway.partners.snapshot import Snapshot
+from gateway.policies.limits import Limiter
 
 FORM_TYPE = "application/x-www-form-urlencoded"
 FIELDS_LIMIT = 100  # form fields; the largest form is a consent page with 50 accounts
@@ -57,6 +58,7 @@ class Asking:
     call: OpenCall
     issuer: str
     snapshot: Snapshot
+    limiter: Limiter
     form: Mapping[str, str] = field(default_factory=dict)
     caller: Authenticated | None = None
     sender: Sender | None = None

@@ -4,6 +4,7 @@ The audience is the issuer as one string: an array, or the address of an endpoin
 another server be used here. Whether the jti was spent is asked elsewhere.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def verify_assertion(
         raise ClientNotAuthenticated("This client is not registered for private_key_jwt")
     key = _signer(signed, app)
     _check_claims(claims, issuer=issuer, now_s=now_s)
-    return Authenticated(app, key.kid, claims.jti, int(claims.exp))
+    return Authenticated(app, key.kid, claims.jti, math.ceil(claims.exp))  # no second less than it is good
 
 
 def _signer(signed: Signed[_Header, _Claims], app: App) -> AppKey:

@@ -20,10 +20,10 @@ class Browser:
     SameSite=Lax: the customer arrives from the partner's site, forms of other sites come without it.
     """
 
-    def __init__(self, *, issuer: str, secret: bytes) -> None:
+    def __init__(self, *, issuer: str, secret: bytes, cookie: str = "parasol", same_site: str = "Lax") -> None:
         secure = issuer.startswith("https://")
-        self._cookie = "__Host-parasol" if secure else "parasol"
-        self._attributes = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if secure else "")
+        self._cookie = f"__Host-{cookie}" if secure else cookie
+        self._attributes = f"; Path=/; HttpOnly; SameSite={same_site}" + ("; Secure" if secure else "")
         self._secret = secret
 
     def name(self, call: OpenCall) -> str | None:
@@ -33,6 +33,10 @@ class Browser:
         """A new name and the header that sets it."""
         name = new_secret()
         return name, ("set-cookie", f"{self._cookie}={name}{self._attributes}")
+
+    def no_cookie(self) -> tuple[str, str]:
+        """The header that takes it away."""
+        return "set-cookie", f"{self._cookie}={self._attributes}; Max-Age=0"
 
     def form_token(self, name: str, digest: bytes, *, page: str) -> str:
         """What the hidden field of a page holds: good for this browser, this request and this page alone."""

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.clock import rfc3339
 from gateway.consents.consent import Consent, ConsentKind, ConsentStatus
 from gateway.corebank.port import Account
+from gateway.partners.partner import Partner
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,9 @@ _PERIODS = {
 }  # fmt: skip
 
 
-def view_of(consent: Consent) -> tuple[Line, ...]:
-    """What is allowed, and until when."""
-    lines = _access(consent.body) if consent.kind is ConsentKind.ACCOUNT_ACCESS else _mandate(consent.body)
+def view_of(consent: Consent, partner: Partner) -> tuple[Line, ...]:
+    """What is allowed, to whom, and until when."""
+    lines = _access(consent.body) if consent.kind is ConsentKind.ACCOUNT_ACCESS else _mandate(consent.body, partner)
     if consent.expires_ms is None:
         return (*lines, Line("Until you take it back", "长期有效，您可随时撤销"))
     day = rfc3339(consent.expires_ms)[:10]
@@ -56,7 +57,11 @@ def choosable(consent: Consent, accounts: Sequence[Account]) -> tuple[Account, .
 
 def masked(account: Account) -> str:
     """The last four digits: enough for its owner."""
-    return f"**** {account.identification[-4:]}"
+    return _ending(account.identification)
+
+
+def _ending(identification: str) -> str:
+    return f"**** {identification[-4:]}"
 
 
 def _access(body: Mapping[str, Any]) -> Iterable[Line]:
@@ -64,11 +69,16 @@ def _access(body: Mapping[str, Any]) -> Iterable[Line]:
     return (line for start, line in _PERMISSIONS if any(code.startswith(start) for code in asked))
 
 
-def _mandate(body: Mapping[str, Any]) -> Iterable[Line]:
+def _mandate(body: Mapping[str, Any], partner: Partner) -> Iterable[Line]:
+    """The payee is the holder of the account that the partner agreed with the bank (payments/mandate.py refuses any
+    other one), by the name that the bank has registered. What the partner wrote is shown as what the partner wrote."""
     limits, initiation = body.get("ControlParameters", {}), body.get("Initiation", {})
+    account = f" (account {_ending(partner.settlement_account)})", f"（账户 {_ending(partner.settlement_account)}）"
+    yield Line(f"Collect payments to {partner.name}{account[0]}", f"向{partner.name_zh}{account[1]}付款")
     creditor = initiation.get("CreditorAccount", {}).get("Name")
-    if creditor:
-        yield Line(f"Collect payments to {creditor}", f"向 {creditor} 付款")
+    if creditor and creditor != partner.name:
+        yield Line(f"{partner.name} calls the payee “{creditor}”; the bank has not checked that name",
+                   f"{partner.name_zh}将收款人称为“{creditor}”，该名称未经银行核实")  # fmt: skip
     single = limits.get("MaximumIndividualAmount")
     if single:
         yield Line(f"Up to {_money(single)} each time", f"单笔最高 {_money(single)}")

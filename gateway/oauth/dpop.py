@@ -18,7 +18,7 @@ from gateway.refusal import Refusal
 PROOF_LIMIT = 4096  # characters; an RSA-4096 proof has some 1,800
 JTI_LIMIT = 256  # characters
 PAST_S, FUTURE_S = 60, 10  # iat may lie this far back (slow networks) and ahead (clocks): FAPI 2.0 §5.3.2.1
-_REMEMBERED = 4096  # tokens and targets
+_REMEMBERED = 4096  # tokens and targets; one that is not here costs 2 µs, however many partners there are
 
 
 class ProofInvalid(Refusal):
@@ -104,6 +104,8 @@ def normal_target(url: str) -> str:
         port = parts.port
     except ValueError:
         raise ProofInvalid("The DPoP proof's htu is not an address") from None
+    if "@" in parts.netloc:  # who reads the part before it as the host sends the proof elsewhere
+        raise ProofInvalid("The DPoP proof's htu has a user in it")
     default = {"https": 443, "http": 80}.get(parts.scheme.lower())
     host = (parts.hostname or "").lower()
     return f"{parts.scheme.lower()}://{host}{'' if port in (None, default) else f':{port}'}{parts.path or '/'}"

@@ -20,7 +20,8 @@ from gateway.oauth import store
 from gateway.oauth.asking import read_form
 from gateway.oauth.browser import Browser, back_to_client, name_hash, origin_of
 from gateway.oauth.consent_view import choosable, view_of
-from gateway.oauth.refusals import BankUnreachable, RequestInvalid
+from gateway.oauth.login import Logins
+from gateway.oauth.refusals import BankUnreachable, RequestInvalid, RequestNotPushed
 from gateway.oauth.store import PushedRequest
 from gateway.oauth.visit import VISIT_MS, Visit, check_visit, request_digest
 from gateway.oauth.vouching import Vouching, vouch
@@ -61,11 +62,14 @@ class Journey:
     browser: Browser
     templates: jinja2.Environment
     issuer: str
+    logins: Logins
     counter: Counter | None  # the sandbox bank's; None: a real bank, nothing is shown or approved for anybody
 
     async def open(self, call: OpenCall) -> Answer:
         """GET /oauth/authorize: everything but client_id and request_uri is ignored."""
         client_id, request_uri = call.query.get("client_id", ""), call.query.get("request_uri", "")
+        if not request_uri:
+            raise RequestNotPushed()
         digest = request_digest(request_uri)
         async with self.database.transaction() as conn:
             visit = await self._visit(conn, call, client_id=client_id, digest=digest)
@@ -96,14 +100,14 @@ class Journey:
             if form.fields.get("decision") == "deny":
                 return await self._finish(conn, pushed, answer=DENIED, now_ms=call.now_ms)
             await store.count_login_try(conn, form.digest)
-        customer = await self._ask_login(form.fields.get("login", ""), form.fields.get("passcode", ""))
-        if customer is None:
+        login = await self.logins.ask(call, form.fields, client_id=form.client_id)
+        if login is None:
             return await self._login_page(pushed, form=form, status=400)
         name, cookie = self.browser.new_cookie()
         async with self.database.transaction() as conn:
             await self._check(conn, call, form=form, page="login")
-            await store.log_in(conn, form.digest, browser=name_hash(name), customer_id=customer)
-        return Answer(303, None, (("location", self._address(form)), cookie))
+            await store.log_in(conn, form.digest, browser=name_hash(name), customer_id=login.customer_id)
+        return Answer(303, None, (("location", self._address(form)), cookie, login.known_browser))
 
     async def decide(self, call: OpenCall) -> Answer:
         """POST /oauth/consent: yes gives a code, no gives access_denied; both end the request."""
@@ -172,19 +176,14 @@ class Journey:
 
     async def _visit(self, conn: Connection, call: OpenCall, *, client_id: str, digest: bytes) -> Visit:
         row = await store.lock_pushed(conn, digest)
+        app = self.snapshots.current.apps.get(client_id)
+        if row is not None and row.client_id == client_id and app is not None:
+            call.name_partner(app.partner_id)
         return Visit(client_id, digest, self.browser.name(call), row, self.snapshots.current, call.now_ms)
 
     async def _check(self, conn: Connection, call: OpenCall, *, form: Form, page: str) -> PushedRequest:
         visit = await self._visit(conn, call, client_id=form.client_id, digest=form.digest)
         return check_visit(visit, page=page)
-
-    async def _ask_login(self, login: str, passcode: str) -> str | None:
-        """The customer's id."""
-        try:
-            customer = await self.corebank.find_login(login, passcode)
-        except CoreBankUnavailable:
-            raise BankUnreachable() from None
-        return customer.customer_id if customer is not None else None
 
     async def _own_accounts(self, pushed: PushedRequest) -> tuple[Account, ...]:
         assert pushed.customer_id is not None, "check_logged_in"
@@ -206,9 +205,10 @@ class Journey:
         self, pushed: PushedRequest, consent: Consent, *, form: Form, now_ms: int, status: int = 200
     ) -> Answer:
         accounts = choosable(consent, await self._own_accounts(pushed))
-        return self._page(
-            "consent.html", pushed, form=form, status=status, consent=consent, accounts=accounts, view=view_of(consent)
-        )
+        snapshot = self.snapshots.current
+        view = view_of(consent, snapshot.partners[snapshot.apps[pushed.client_id].partner_id])
+        return self._page("consent.html", pushed, form=form, status=status, consent=consent, accounts=accounts,
+                          view=view, withdrawal=f"{self.issuer}/consents")  # fmt: skip
 
     def _page(
         self,

@@ -2,8 +2,6 @@
 
 from gateway.refusal import Refusal
 
-_CHALLENGE = (("www-authenticate", 'private_key_jwt realm="oauth"'),)  # RFC 9110 §15.5.2: a 401 names a scheme
-
 
 class RequestInvalid(Refusal):
     """A parameter is missing, repeated or not usable."""
@@ -13,15 +11,15 @@ class RequestInvalid(Refusal):
 
 
 class ClientNotAuthenticated(Refusal):
-    """No such client, or it did not prove that it is this client."""
+    """No such client, or it did not prove that it is this client.
+
+    No challenge: private_key_jwt is no scheme of the Authorization header, and the registered ones open nothing here.
+    """
 
     status, oauth_status = 401, 401
     code, outcome = "client_not_authenticated", "auth_invalid"
     oauth_error = "invalid_client"
     title = "The client is not authenticated"
-
-    def __init__(self, detail: str = "") -> None:
-        super().__init__(detail, headers=_CHALLENGE)
 
 
 class AssertionReplayed(ClientNotAuthenticated):
@@ -43,7 +41,6 @@ class ProofMissing(Refusal):
     """Tokens are bound to a key: a DPoP proof or a client certificate must say to which."""
 
     code, outcome = "dpop_proof_missing", "auth_invalid"
-    oauth_error = "invalid_dpop_proof"
     title = "Send exactly one DPoP proof, or connect with a client certificate"
 
 
@@ -119,6 +116,24 @@ class RequestUnknown(Refusal):
     title = "This authorization is not open any more; start again at the partner's"
 
 
+class RequestNotPushed(Refusal):
+    """The browser came with parameters of its own, or with none."""
+
+    code, outcome = "request_not_pushed", "schema"
+    title = "Push it first: this address takes the client_id and the request_uri that POST /oauth/par gave"
+
+
+class ClientThrottled(Refusal):
+    """The client asks more often than its policy says."""
+
+    status, code, outcome = 429, "client_throttled", "rate_limited"
+    oauth_error, oauth_status = "temporarily_unavailable", 429
+    title = "Too many requests for your policy's rate"
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"Try again in {seconds} s", headers=(("retry-after", str(seconds)),))
+
+
 class FormForged(Refusal):
     """The form does not come from the page that this browser was shown."""
 
@@ -127,10 +142,14 @@ class FormForged(Refusal):
 
 
 class TooManyLogins(Refusal):
-    """Too many wrong passcodes for one authorization."""
+    """Too many wrong passcodes, for one authorization or under one name."""
 
     status, code, outcome = 429, "too_many_logins", "rate_limited"
     title = "Too many tries; go back to the partner and start again"
+
+    @classmethod
+    def for_now(cls, seconds: int) -> "TooManyLogins":
+        return cls(f"Too many tries. Try again in {seconds} s", headers=(("retry-after", str(seconds)),))
 
 
 class BankUnreachable(Refusal):

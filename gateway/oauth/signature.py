@@ -10,7 +10,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -19,9 +19,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.jsonio import members_repeat
+
 ALGORITHMS = ("PS256", "ES256", "EdDSA", "Ed25519")  # FAPI 2.0 §5.4.1, and Ed25519 by its name of RFC 9864
 _RSA_BITS = 2048
-_REMEMBERED_KEYS = 4096
+_REMEMBERED_KEYS = (
+    65_536  # of 5,000 partners a dozen each; one costs 3 KB when it is used, and 78 µs when it is not here
+)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 _ES256 = ec.ECDSA(hashes.SHA256())
 _PS256 = padding.PSS(mgf=padding.MGF1(hashes.SHA256()), salt_length=32)
@@ -91,12 +95,16 @@ _jwk = msgspec.json.Decoder(_Jwk)
 
 
 class CompactReader(Generic[H, C]):
-    """Reads compact JWS (RFC 7515 §7.1) whose header and claims have these shapes, up to `limit` characters."""
+    """Reads compact JWS (RFC 7515 §7.1) whose header and claims have these shapes, up to `limit` characters.
+
+    Clients sign with the same header for months, so a header is read once; what stands in it is frozen.
+    """
 
     def __init__(self, header: type[H], claims: type[C], *, limit: int) -> None:
         self._header = msgspec.json.Decoder(header)
         self._claims = msgspec.json.Decoder(claims)
         self._limit = limit
+        self._read_header = lru_cache(maxsize=_REMEMBERED_KEYS)(self._decode_header)
 
     def read(self, text: str) -> Signed[H, C]:
         """Raises SignatureMalformed."""
@@ -104,14 +112,25 @@ class CompactReader(Generic[H, C]):
             raise SignatureMalformed
         head, body, signature = text.split(".")
         try:
-            return Signed(
-                self._header.decode(unbase64(head)),
-                self._claims.decode(unbase64(body)),
-                f"{head}.{body}".encode("ascii"),
-                unbase64(signature),
-            )
+            raw = unbase64(body)
+            claims = self._claims.decode(raw)
+            if (b"\\" in raw or raw.count(b'"') != _quotes(claims)) and members_repeat(raw):
+                raise SignatureMalformed
+            return Signed(self._read_header(head), claims, f"{head}.{body}".encode("ascii"), unbase64(signature))
         except (msgspec.DecodeError, ValueError, RecursionError):
             raise SignatureMalformed from None
+
+    def _decode_header(self, text: str) -> H:
+        raw = unbase64(text)
+        header = self._header.decode(raw)
+        if members_repeat(raw):
+            raise SignatureMalformed
+        return header
+
+
+def _quotes(claims: Any) -> int:
+    """How many there are in JSON that holds these claims once each, and no other: the common case, seen at a glance."""
+    return sum([4 if value.__class__ is str else 2 for value in msgspec.structs.astuple(claims) if value is not None])
 
 
 @lru_cache(maxsize=_REMEMBERED_KEYS)

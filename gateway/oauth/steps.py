@@ -13,6 +13,7 @@ from gateway.oauth.dpop import ProofInvalid, verify_proof
 from gateway.oauth.refusals import (
     ClientNotAuthenticated,
     ClientSuspended,
+    ClientThrottled,
     GrantTypeRefused,
     ProofMissing,
     RequestInvalid,
@@ -20,9 +21,11 @@ from gateway.oauth.refusals import (
 )
 from gateway.oauth.signature import base64
 from gateway.partners.partner import PartnerState
+from gateway.policies.policy import Rate
 
 GRANT_TYPES = ("client_credentials", "authorization_code", "refresh_token")
 PROOF_KEEP_MS = 120_000  # a proof is acceptable from 60 s before to 10 s after its iat; twice that is safely longer
+LEAST = Rate(10, 50)  # of a client at these endpoints, however small its policy's rate
 TOKEN_TEXT_LIMIT = 4096  # characters of a token that somebody asks about
 
 
@@ -47,12 +50,29 @@ def authenticate_client(asking: Asking) -> None:
         now_s=asking.now_s,
         client_id=asking.form.get("client_id"),
     )
+    asking.call.name_partner(caller.app.partner_id)
     asking.once.append(Once("assertion", caller.app.client_id, caller.jti, caller.expires_s * 1000))
 
 
 def check_partner(asking: Asking) -> None:
     if asking.partner.state is not PartnerState.ACTIVE:
         raise ClientSuspended(f"Partner {asking.partner.partner_id} is {asking.partner.state}; talk to the bank")
+
+
+def limit_rate(asking: Asking) -> None:
+    """As often as the partner's policy lets it call anything, and often enough for a few servers that need tokens of
+    several scopes at once; counted apart, so that one never eats up the other.
+
+    Only a client that has proven itself is counted: nobody else can use up its rate.
+    """
+    policy = asking.snapshot.policies.get(asking.partner.partner_id)
+    if policy is None:
+        return  # nothing is open to it: the scope says no
+    rate = Rate(max(policy.rate.per_second, LEAST.per_second), max(policy.rate.burst, LEAST.burst))
+    key = f"{asking.app.client_id} oauth {rate.per_second}/{rate.burst}"  # a new rate begins with an empty bucket
+    wait_ms = asking.limiter.check(key, rate, now_ms=asking.now_ms)
+    if wait_ms:
+        raise ClientThrottled(-(-wait_ms // 1000))
 
 
 # --- what tokens are bound to ------------------------------------------------------------------------------------
@@ -105,6 +125,7 @@ MATRIX: tuple[tuple[Step, str], ...] = (
     (refuse_secrets,                "par  token  revoke  introspect"),
     (authenticate_client,           "par  token  revoke  introspect"),
     (check_partner,                 "par  token  revoke  introspect"),
+    (limit_rate,                    "par  token  revoke  introspect"),
     (take_proof,                    "par  token                    "),
     (require_sender,                "     token                    "),
     (check_grant_type,              "     token                    "),

@@ -7,7 +7,9 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 
+from gateway import audit
 from gateway.database import Connection
+from gateway.database.changes import announce
 
 SECRET_BYTES = 32  # 256 bits; FAPI 2.0 §5.4.1 asks for 128 at least
 KEEP_CODES_MS = 86_400_000  # a day: as long, a code that comes again revokes what it gave
@@ -158,6 +160,8 @@ async def forget(conn: Connection, *, now_ms: int) -> int:
         ("pushed_request", "expires_ms < $1::bigint - 3600000"),
         ("oauth_code", f"expires_ms < $1::bigint - {KEEP_CODES_MS}"),
         ("revoked_grant", "until_ms < $1::bigint"),
+        ("login_failure", "last_ms < $1::bigint - 86400000"),
+        ("person_session", "ends_ms < $1::bigint"),
     ):
         done = await conn.execute(
             f"DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {condition} LIMIT $2))",
@@ -165,3 +169,78 @@ async def forget(conn: Connection, *, now_ms: int) -> int:
         )  # fmt: skip
         dropped += int(done.rpartition(" ")[2])
     return dropped
+
+
+# --- bank keys ---------------------------------------------------------------------------------------------------
+async def revoke_bank_key(conn: Connection, kid: str, *, actor: str, reason: str, now_ms: int) -> bool:
+    """Nothing that the key signed is good any more, on any worker within a second; False: it is revoked, or unknown.
+
+    The caller makes the next signing key of the purpose in the same transaction (`Keyring.ensure`).
+    """
+    purpose = await conn.fetchval(
+        """UPDATE bank_key SET state = 'revoked', retired_at_ms = coalesce(retired_at_ms, $2)
+           WHERE kid = $1 AND state <> 'revoked' RETURNING purpose""",
+        kid, now_ms,
+    )  # fmt: skip
+    if purpose is None:
+        return False
+    await audit.record(conn, actor=actor, action="bank_key.revoke", subject=kid,
+                       detail={"purpose": purpose, "reason": reason}, now_ms=now_ms)  # fmt: skip
+    await announce(conn, "bank_key", kid, now_ms=now_ms)
+    return True
+
+
+# --- log-ins that failed -----------------------------------------------------------------------------------------
+async def count_login_failure(conn: Connection, key: bytes, *, now_ms: int, since_ms: int) -> int | None:
+    """One more, unless the key's next try is still to come (None); one whose last is older than that starts afresh.
+
+    The row is held until the transaction ends, so tries at once are counted one by one.
+    """
+    failures: int | None = await conn.fetchval(
+        """INSERT INTO login_failure AS f (key, failures, last_ms, next_ms) VALUES ($1, 1, $2, 0)
+           ON CONFLICT (key) DO UPDATE SET last_ms = $2,
+               failures = CASE WHEN f.last_ms < $3 THEN 1 ELSE f.failures + 1 END
+           WHERE f.next_ms <= $2 RETURNING failures""",
+        key, now_ms, since_ms,
+    )  # fmt: skip
+    return failures
+
+
+async def next_login_ms(conn: Connection, key: bytes) -> int:
+    """When a try under that key is looked at again."""
+    return await conn.fetchval("SELECT next_ms FROM login_failure WHERE key = $1", key) or 0
+
+
+async def put_login_off(conn: Connection, key: bytes, *, until_ms: int) -> None:
+    await conn.execute("UPDATE login_failure SET next_ms = $2 WHERE key = $1", key, until_ms)
+
+
+async def take_login_failure_back(conn: Connection, key: bytes) -> None:
+    """It was none. The next try may come at once: this one was let through, so no wait was left before it."""
+    await conn.execute("DELETE FROM login_failure WHERE key = $1 AND failures = 1", key)
+    await conn.execute("UPDATE login_failure SET failures = failures - 1, next_ms = 0 WHERE key = $1", key)
+
+
+async def forget_login_failures(conn: Connection, key: bytes) -> None:
+    await conn.execute("DELETE FROM login_failure WHERE key = $1", key)
+
+
+# --- who is logged in at our own pages ---------------------------------------------------------------------------
+async def open_session(conn: Connection, digest: bytes, *, kind: str, person: str, ends_ms: int) -> None:
+    """`digest` is the SHA-256 of the cookie; `kind` operator or customer."""
+    await conn.execute(
+        "INSERT INTO person_session (digest, kind, person, ends_ms) VALUES ($1, $2, $3, $4)",
+        digest, kind, person, ends_ms,
+    )  # fmt: skip
+
+
+async def session_of(conn: Connection, digest: bytes, *, kind: str, now_ms: int) -> str | None:
+    """Who it is, until the session ends or its person logs out."""
+    person: str | None = await conn.fetchval(
+        "SELECT person FROM person_session WHERE digest = $1 AND kind = $2 AND ends_ms > $3", digest, kind, now_ms
+    )
+    return person
+
+
+async def close_session(conn: Connection, digest: bytes) -> None:
+    await conn.execute("DELETE FROM person_session WHERE digest = $1", digest)

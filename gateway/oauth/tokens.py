@@ -13,6 +13,7 @@ from gateway.refusal import Refusal
 
 ACCESS_TOKEN_LIFETIME_S = 300  # five minutes: what a revocation that nobody hears of can cost at most
 TOKEN_LIMIT = 4096  # characters; ours have some 800
+REVOKED = "revoked"  # of a bank key; one that is only retiring stays good for what it signed, until that expires
 _ALGORITHMS = ["ES256"]
 _REQUIRED = ["iss", "aud", "exp", "iat", "jti", "sub", "client_id", "scope", "cnf", "gid"]
 
@@ -95,6 +96,8 @@ def verify_access_token(token: str, *, keys: PublicKeys, issuer: str, audience: 
         signing = keys.public_key(str(header.get("kid")))
         if signing is None or signing.purpose != "token" or header.get("typ") != "at+jwt":
             raise AccessTokenInvalid("This is not one of our access tokens")
+        if signing.state == REVOKED:
+            raise AccessTokenInvalid("The key that signed this access token was revoked; ask for a new token")
         claims = jwt.decode(
             token,
             jwt.PyJWK(dict(signing.public_jwk)).key,

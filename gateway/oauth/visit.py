@@ -14,6 +14,7 @@ REQUEST_URI_LIMIT = 200  # characters
 REQUEST_S = 90  # a pushed request is opened within this; no leeway (FAPI 2.0 §5.3.2.2: under 600)
 VISIT_MS = 600_000  # and finished within ten minutes in the browser that opened it
 LOGIN_TRIES = 5  # wrong passcodes for one request
+AGAIN_S = 30  # after them: time to go back to the partner and be sent here again
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def check_same_browser(visit: Visit) -> None:
 
 def check_tries(visit: Visit) -> None:
     if visit.pushed.login_tries >= LOGIN_TRIES:
-        raise TooManyLogins()
+        raise TooManyLogins.for_now(AGAIN_S)
 
 
 def check_logged_in(visit: Visit) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from gateway.call import Answer, Call, enveloped
 from gateway.clock import Moment, MomentTooLate, moment_ms
 from gateway.database import Database
-from gateway.money import Money, parse_amount
+from gateway.money import CurrencyDiffers, Money
 from gateway.parking.agreements import AgreementDesk
 from gateway.parking.charge import check_chargeable, check_exit
 from gateway.parking.charging import Barrier, Exit
@@ -40,20 +40,6 @@ class SiteWithoutTariff(Refusal):
 
     status, code, ob_code = 409, "site_without_tariff", "D030"
     title = "The site has no fee table; name one in your partner file"
-
-
-class AmountNotPositive(Refusal):
-    """There is no refund of nothing."""
-
-    code, ob_code, outcome = "amount_not_positive", "U002", "schema"
-    title = "The amount must be above zero"
-
-
-class CurrencyDiffers(Refusal):
-    """A charge is refunded in its own currency."""
-
-    code, ob_code, outcome = "currency_differs", "U002", "schema"
-    title = "The amount is not in the currency of the charge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +141,8 @@ class ParkingApi:
         return enveloped(200, charge_json(charge, refunds), address=address)
 
     async def refund_parking_charge(self, call: Call) -> Answer:
-        charge, asked = await self._own_charge(call), call.body.data.amount
-        amount = parse_amount(asked.amount, asked.currency, path="$.Data.Amount.Amount")
-        if amount.minor == 0:
-            raise AmountNotPositive(path="$.Data.Amount.Amount")
+        charge = await self._own_charge(call)
+        amount = call.body.data.amount.positive(path="$.Data.Amount")
         if amount.currency != charge.currency:
             raise CurrencyDiffers(f"The charge is in {charge.currency}", path="$.Data.Amount.Currency")
         refund = await self.counter.refund(

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from gateway.clock import Moment, rfc3339
-from gateway.money import Money
+from gateway.money import Amount, Money, amount_json
 from gateway.parking.model import Agreement, Charge, ChargeState, Refund, RefundState, Session
 from gateway.parking.ports import Offer
 from gateway.parking.tariff import Tariff
@@ -18,13 +18,6 @@ _Plate = Annotated[str, Meta(min_length=4, max_length=20)]
 
 class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="pascal", kw_only=True):
     """Every body: PascalCase members, an unknown one is refused."""
-
-
-class Amount(_Body, frozen=True):
-    """`{"Amount": "12.50", "Currency": "CNY"}`."""
-
-    amount: str
-    currency: str
 
 
 class AgreementOrder(_Body, frozen=True):
@@ -79,10 +72,6 @@ class RefundOrder(_Body, frozen=True):
 
 class RefundBody(_Body, frozen=True):
     data: RefundOrder
-
-
-def amount_json(minor: int, currency: str) -> dict[str, str]:
-    return {"Amount": Money(minor, currency).text, "Currency": currency}
 
 
 def lot_json(site: Site, tariff: Tariff | None, *, parked: int) -> dict[str, Any]:

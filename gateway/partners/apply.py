@@ -1,145 +1,112 @@
 """`parasol apply` and `diff`: what the folder says against what is in force, and new versions in one transaction.
 
-A contract version is recorded with its `contract.effective`, so that settlement knows it from the same moment.
+Reading and comparing happens before the transaction, which holds the locks that everybody's writing needs; it looks
+only whether somebody has applied meanwhile. A contract version is recorded with its `contract.effective`, so that
+settlement knows it from the same moment.
 """
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from gateway import audit
+from gateway.clock import local_day
 from gateway.database import Connection, Database
-from gateway.database.changes import announce
-from gateway.document import DocumentInvalid
-from gateway.events.outbox import Event, append
+from gateway.database.changes import announce_all
+from gateway.events.outbox import BANK_ZONE, Event, append, open_day
 from gateway.partners import store
-from gateway.partners.contract import Contract, term_ms
-from gateway.partners.folder import AgreedDocument, load_folder
-from gateway.partners.plan import Plan, PlannedDocument, Step, differences
-from gateway.partners.recording import APPLY_LIMIT_S, check_recordable, effective_event, term_told
+from gateway.partners.compare import Applied, bodies_needed, compare
+from gateway.partners.contract import term_ms
+from gateway.partners.folder import AgreedDocument, folder_digest, load_folder
+from gateway.partners.plan import Plan, PlannedDocument, Step
+from gateway.partners.recording import APPLY_LIMIT_S, effective_event
 from gateway.partners.store import NewVersion, Version
-
-_Name = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Applied:
-    """What the database has, and the business day and the moment that new versions would be recorded in."""
+class _Compared:
+    """A plan, and what it was made against: the number of versions, which only grows, and the day that was open."""
 
-    versions: Sequence[Version]
-    bodies: Mapping[_Name, Any]
+    plan: Plan
+    versions: int
     day: date
-    now_ms: int
 
 
 async def plan(database: Database, folder: Path, operations: frozenset[str], *, now_ms: int) -> Plan:
     """What `apply` would do now. `operations`: every id that a policy may name. Raises DocumentInvalid."""
+    if (unchanged := await _as_applied(database, folder_digest(folder, operations))) is not None:
+        return unchanged
     documents = tuple(load_folder(folder, operations).documents())
-    async with database.transaction() as conn:
-        return _compare(documents, await _read_applied(conn, now_ms=now_ms))
+    return (await _compared(database, documents, now_ms=now_ms, remove=False)).plan
 
 
-async def apply(database: Database, folder: Path, operations: frozenset[str], *, actor: str, now_ms: int) -> Plan:
+async def apply(
+    database: Database, folder: Path, operations: frozenset[str], *, actor: str, now_ms: int, remove: bool = False
+) -> Plan:
     """Write a new version of whatever differs, all or nothing; returns what was done. Raises DocumentInvalid.
 
-    Applying the same folder again writes nothing. What the folder no longer has is withdrawn; contracts stay.
+    Applying the same folder again writes nothing. What the folder does not have is withdrawn where `remove` says so,
+    and stays in force otherwise; contracts always stay.
     """
-    async with asyncio.timeout(APPLY_LIMIT_S), database.transaction() as conn:
+    async with asyncio.timeout(APPLY_LIMIT_S):
+        digest = folder_digest(folder, operations)
+        if (unchanged := await _as_applied(database, digest)) is not None:
+            return unchanged
         documents = tuple(load_folder(folder, operations).documents())
-        await store.lock_documents(conn)
-        done = _compare(documents, await _read_applied(conn, now_ms=now_ms))
-        for step in done.steps:
-            await store.insert_version(conn, _new_version(step), actor=actor, now_ms=now_ms)
-        await append(conn, [event for step in done.steps for event in _events(step, now_ms=now_ms)], now_ms=now_ms)
-        for step in done.steps:  # documents, day, audit, changes: everybody takes the locks in this order
-            await _audit(conn, step, actor=actor, now_ms=now_ms)
-        for step in done.steps:
-            await announce(conn, step.kind, step.id, now_ms=now_ms)
-    return done
+        found = await _compared(database, documents, now_ms=now_ms, remove=remove)
+        async with database.transaction() as conn:
+            await store.lock_documents(conn)
+            day = await append(conn, (), now_ms=now_ms)  # held open until the transaction ends
+            if (await store.count_versions(conn), day) != (found.versions, found.day):  # somebody was faster
+                found = await _compare(conn, documents, day=day, now_ms=now_ms, remove=remove)
+            await _write(conn, found.plan.steps, actor=actor, now_ms=now_ms)
+            if not found.plan.extra and folder_digest(folder, operations) == digest:
+                await store.remember_folder(conn, digest, now_ms=now_ms)
+    return found.plan
 
 
-async def _read_applied(conn: Connection, *, now_ms: int) -> _Applied:
-    """Without an event `append` only finds the day that is open, and holds it open until the transaction ends."""
-    versions = await store.latest_versions(conn)
-    bodies = await store.read_bodies(conn, [version.name for version in versions])
-    return _Applied(versions, bodies, await append(conn, (), now_ms=now_ms), now_ms)
+async def _as_applied(database: Database, digest: bytes) -> Plan | None:
+    """The plan of a folder that was applied last and not changed since; None: it has to be read."""
+    async with database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        if await store.remembered_folder(conn) != (digest, await store.count_versions(conn)):
+            return None
+        versions = await store.latest_versions(conn)
+    return Plan(tuple(_kept(version) for version in versions if not version.withdrawn))
 
 
-def _compare(documents: Sequence[AgreedDocument], applied: _Applied) -> Plan:
-    planned = [_step(document, applied) for document in documents]
-    wanted = {(document.kind, document.id) for document in documents}
-    planned += [
-        PlannedDocument(
-            Step.REMOVE, v.kind, v.id, version=v.version + 1, partner_id=v.partner_id, body=applied.bodies[v.name],
-            sha256=v.sha256,
-        )
-        for v in applied.versions
-        if v.kind != "contract" and not v.withdrawn and (v.kind, v.id) not in wanted
-    ]  # fmt: skip
-    return Plan(tuple(_with_notes(planned)))
-
-
-def _step(document: AgreedDocument, applied: _Applied) -> PlannedDocument:
-    if document.contract is not None:
-        return _contract_step(document, document.contract, applied)
-    last = next((v for v in reversed(applied.versions) if (v.kind, v.id) == (document.kind, document.id)), None)
-    if last is None or last.withdrawn:
-        return _planned(Step.ADD, document, version=last.version + 1 if last else 1)
-    if last.sha256 == document.sha256:
-        return _planned(Step.KEEP, document, version=last.version)
-    return _planned(Step.CHANGE, document, version=last.version + 1, before=applied.bodies[last.name])
-
-
-def _contract_step(document: AgreedDocument, contract: Contract, applied: _Applied) -> PlannedDocument:
-    """A version is what was agreed and what settled days refer to: it is added once, in order, and never changed."""
-    assert document.partner_id is not None, "a contract lies in its partner's folder"
-    contracts = [version for version in applied.versions if version.kind == "contract"]
-    same = next((v for v in contracts if (v.id, v.version) == (document.id, contract.version)), None)
-    if same is not None and same.partner_id == document.partner_id:
-        _check_unchanged(document, same, applied)
-        return _planned(Step.KEEP, document, version=same.version)
-    check_recordable(
-        contract, file=document.file, partner_id=document.partner_id, applied=contracts, day=applied.day,
-        now_ms=applied.now_ms,
-    )  # fmt: skip
-    return _planned(Step.ADD, document, version=contract.version)
-
-
-def _check_unchanged(document: AgreedDocument, same: Version, applied: _Applied) -> None:
-    if same.sha256 == document.sha256:
-        return
-    last = max(v.version for v in applied.versions if (v.kind, v.id) == (same.kind, same.id))
-    changed = next(iter(differences(applied.bodies[same.name], document.body)), None)
-    raise DocumentInvalid(
-        document.file, changed.key if changed else "$",
-        f"differs from version {same.version} as it was applied, and an applied version never changes; "
-        f"write the new terms as version {last + 1}",
-    )  # fmt: skip
-
-
-def _planned(
-    step: Step, document: AgreedDocument, *, version: int, before: Mapping[str, Any] | None = None
-) -> PlannedDocument:
+def _kept(version: Version) -> PlannedDocument:
     return PlannedDocument(
-        step, document.kind, document.id, version=version, partner_id=document.partner_id, body=document.body,
-        sha256=document.sha256, differences=tuple(differences(before, document.body)) if before is not None else (),
-        contract=document.contract,
+        Step.KEEP, version.kind, version.id, version=version.version, partner_id=version.partner_id, body={},
+        sha256=version.sha256,
     )  # fmt: skip
 
 
-def _with_notes(planned: Sequence[PlannedDocument]) -> Iterator[PlannedDocument]:
-    """New contract versions say when they are in force, and which earlier ones they replace."""
-    earlier: dict[str, list[Contract]] = defaultdict(list)
-    for step in planned:
-        if step.contract is None:
-            yield step
-            continue
-        yield replace(step, note=term_told(step.contract, earlier[step.id])) if step.step is Step.ADD else step
-        earlier[step.id].append(step.contract)
+async def _compared(database: Database, documents: Sequence[AgreedDocument], *, now_ms: int, remove: bool) -> _Compared:
+    """Against one state of the database, without a lock."""
+    async with database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        day = await open_day(conn, local_day(now_ms, BANK_ZONE))
+        return await _compare(conn, documents, day=day, now_ms=now_ms, remove=remove)
+
+
+async def _compare(
+    conn: Connection, documents: Sequence[AgreedDocument], *, day: date, now_ms: int, remove: bool
+) -> _Compared:
+    applied = Applied(await store.latest_versions(conn), day, now_ms)
+    bodies = await store.read_bodies(conn, bodies_needed(documents, applied))
+    made = compare(documents, applied, bodies=bodies, remove=remove)
+    return _Compared(made, await store.count_versions(conn), day)
+
+
+async def _write(conn: Connection, steps: Sequence[PlannedDocument], *, actor: str, now_ms: int) -> None:
+    """Documents, day, audit, changes: everybody takes the locks in this order."""
+    await store.insert_versions(conn, [_new_version(step) for step in steps], actor=actor, now_ms=now_ms)
+    await append(conn, [event for step in steps for event in _events(step, now_ms=now_ms)], now_ms=now_ms)
+    entries = [(f"{step.kind} {step.id}", _detail(step)) for step in steps]
+    await audit.record_all(conn, entries, actor=actor, action="document.apply", now_ms=now_ms)
+    await announce_all(conn, [(step.kind, step.id) for step in steps], now_ms=now_ms)
 
 
 def _new_version(step: PlannedDocument) -> NewVersion:
@@ -157,12 +124,10 @@ def _events(step: PlannedDocument, *, now_ms: int) -> Iterator[Event]:
         yield effective_event(step.contract, partner_id=step.partner_id, sha256=step.sha256, now_ms=now_ms)
 
 
-async def _audit(conn: Connection, step: PlannedDocument, *, actor: str, now_ms: int) -> None:
-    detail = {
+def _detail(step: PlannedDocument) -> dict[str, Any]:
+    return {
         "step": step.step.value,
         "version": step.version,
         "sha256": step.sha256.hex(),
         "changed": [[each.key, each.before, each.after] for each in step.differences],
     }
-    subject = f"{step.kind} {step.id}"
-    await audit.record(conn, actor=actor, action="document.apply", subject=subject, detail=detail, now_ms=now_ms)

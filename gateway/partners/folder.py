@@ -1,15 +1,19 @@
 """The whole of partners/ and policies/, read and checked against itself; one bad file and none of it is agreed."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from gateway import __version__
 from gateway.document import DocumentInvalid, document_hash
-from gateway.jsonio import canonical, decode
-from gateway.partners.contract import Contract, document
+from gateway.jsonio import decode
+from gateway.partners.contract import Contract, written
 from gateway.partners.contract_file import load_contract
 from gateway.partners.partner_file import PartnerDraft, load_partners
 from gateway.policies.policy_file import PolicyDraft, load_policies
@@ -36,11 +40,8 @@ class AgreedDocument:
     id: str
     partner_id: str | None
     body: Mapping[str, Any]
+    sha256: bytes
     contract: Contract | None = None
-
-    @property
-    def sha256(self) -> bytes:
-        return document_hash(self.body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +55,48 @@ class AgreedFolder:
     def documents(self) -> Iterator[AgreedDocument]:
         """In the order of applying: what is referred to comes first."""
         for policy_id, policy in self.policies.items():
-            yield AgreedDocument(policy.file, "policy", policy_id, None, policy.document)
-        for partner_id, partner in self.partners.items():
-            yield AgreedDocument(partner.file, "partner", partner_id, partner_id, partner.document)
-        for draft in self.contracts:
-            body = decode(canonical(document(draft.contract)), dict[str, Any])
             yield AgreedDocument(
-                draft.file, "contract", draft.contract.contract_id, draft.partner_id, body, contract=draft.contract
+                policy.file, "policy", policy_id, None, policy.document, document_hash(policy.document)
             )
+        for partner_id, partner in self.partners.items():
+            yield AgreedDocument(
+                partner.file, "partner", partner_id, partner_id, partner.document, document_hash(partner.document)
+            )
+        for draft in self.contracts:
+            text = written(draft.contract)
+            yield AgreedDocument(
+                draft.file, "contract", draft.contract.contract_id, draft.partner_id, decode(text, dict[str, Any]),
+                sha256(text).digest(), contract=draft.contract,
+            )  # fmt: skip
+
+
+def folder_digest(folder: Path, operations: frozenset[str]) -> bytes:
+    """SHA-256 of all that reading the folder depends on: every file, its name, and what this program knows."""
+    digest = sha256("\0".join((__version__, *sorted(operations))).encode())
+    for name in ("policies", "partners"):
+        for path in _names(folder / name):
+            digest.update(f"\0{path}\0".encode())
+            with suppress(OSError), open(folder / name / path, "rb", buffering=0) as file:  # loading says what is wrong
+                digest.update(sha256(file.read()).digest())
+    return digest.digest()
+
+
+def _names(folder: Path) -> Iterator[str]:
+    """What lies in a folder and in those in it, in order; a folder without anything is one of them."""
+    if folder.is_dir():
+        for entry in sorted(os.scandir(folder), key=lambda each: each.name):
+            inside = sorted(os.listdir(entry)) if entry.is_dir() else ()
+            yield from (f"{entry.name}/{name}" for name in inside) if inside else (entry.name,)
 
 
 def load_folder(folder: Path, operations: frozenset[str]) -> AgreedFolder:
     """Read `folder`/policies and `folder`/partners. Raises DocumentInvalid for the first fault found."""
     for name in ("policies", "partners"):
         if not (folder / name).is_dir():
-            raise DocumentInvalid(name, "$", f"there is no such folder in {folder}")
+            raise DocumentInvalid(
+                f"{folder.absolute() / name}", "$",
+                "is not there; name the folder that holds partners/ and policies/, or set PARASOL_DATA_DIR",
+            )  # fmt: skip
     policies = load_policies(folder / "policies", operations)
     partners = load_partners(folder / "partners", policies=policies, operations=operations)
     contracts: list[ContractDraft] = []

@@ -5,6 +5,7 @@ both halves and is the truth: after a restart, or over a new database, the same 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from gateway.partners.credential_file import read_credentials, write_credentials
 from gateway.partners.partner import App, Partner
 from gateway.partners.public_key import RSA_BITS, check_public_key
 from gateway.partners.snapshot import SnapshotKeeper
+from gateway.refusal import BodyMalformed
 
 FOLDER = "sandbox"  # under HOME
 _PRIVATE = frozenset(("d", "p", "q", "dp", "dq", "qi"))
@@ -46,10 +48,21 @@ async def ensure_sandbox_keys(database: Database, home: Path, *, issuer: str, no
         for app in partner.apps:
             path = home / FOLDER / _file_name(partner, app)
             credentials = _credentials(path, app, issuer=issuer)
-            async with database.transaction() as conn:
-                await _register(conn, app.client_id, credentials.private_jwks["keys"], now_ms=now_ms)
+            keys = credentials.private_jwks["keys"]
+            if not {key["kid"] for key in keys} <= {key.kid for key in app.keys}:
+                async with database.transaction() as conn:
+                    await _register(conn, app.client_id, keys, now_ms=now_ms)
             files.append(path)
     return files
+
+
+def known_issuer(home: Path) -> str | None:
+    """Where the sandbox of that home said last that it is reached; None: it has no partner's credentials yet."""
+    for path in sorted((home / FOLDER).glob("*.json")):
+        with suppress(BodyMalformed):  # the operators' file
+            if (credentials := read_credentials(path, Credentials)) is not None:
+                return credentials.issuer
+    return None
 
 
 def _file_name(partner: Partner, app: App) -> str:

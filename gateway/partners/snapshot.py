@@ -1,40 +1,34 @@
 """What every worker knows without asking: a frozen picture of partners, apps, policies, contracts and revocations.
 
-A request reads one Snapshot from start to end. The keeper swaps in a new one when the change feed says so. Documents
-are compiled once a version; one that this program cannot read is counted and holds nothing else up: a suspension must
-bite whatever state a neighbour's file is in. Of a partner or a policy the last good version stays in force. A contract
-version that cannot be read stops that partner's pricing from its start on, as any other terms would be the wrong ones.
+A request reads one Snapshot from start to end; the keeper swaps in a new one when the change feed says so. A
+document that this program cannot read is counted and holds nothing else up: a suspension must bite whatever state a
+neighbour's file is in. Of a partner or a policy the last good version stays in force. A contract version that cannot
+be read stops that partner's pricing from its start on, as any other terms would be the wrong ones.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
-import structlog
+from dataclasses import dataclass, field
 
 from gateway import metrics
 from gateway.clock import now_ms, rfc3339
 from gateway.database import Connection, Database
 from gateway.database.changes import Change, latest_seq
-from gateway.document import DocumentInvalid
 from gateway.partners import store
-from gateway.partners.contract import Contract, fingerprint
-from gateway.partners.contract_rules import from_document
-from gateway.partners.partner import App, Partner, PartnerState
-from gateway.partners.partner_file import PartnerTerms, compile_partner, partner_terms
+from gateway.partners.compiled import CompiledDocuments
+from gateway.partners.contract import Contract
+from gateway.partners.draft import Draft, Named, UnreadableTerms
+from gateway.partners.partner import App, Partner
 from gateway.partners.recording import PICTURE_LIMIT_S
-from gateway.partners.store import Version
+from gateway.partners.turns import Turns, lasting
 from gateway.policies.policy import Policy
-from gateway.policies.policy_file import DEFAULT, PolicyTerms, compile_policy, policy_terms
 from gateway.refusal import Refusal
 
-log = structlog.get_logger(__name__)
-_KINDS = frozenset(("partner", "policy", "contract", "app_key", "grant"))  # changes that a snapshot shows
-_READERS: dict[str, Callable[..., Any]] = {
-    "partner": partner_terms,
-    "policy": policy_terms,
-    "contract": lambda body, *, name: from_document(body, file=name),
-}
+DOOR_LIMIT_S = 5.0  # a suspension must bite: who has not heard for so long serves nobody
+assert DOOR_LIMIT_S < PICTURE_LIMIT_S, "settlement counts on the longer one"
+_KINDS = ("partner", "policy", "contract", "app_key", "grant")  # changes that a snapshot shows
+PIECE = 128  # names a query, changes a picture: their rows hold the loop for a millisecond or two, a suspension in the
+# middle of a great apply waits for one piece
 
 
 class TermsUnreadable(Refusal):
@@ -45,20 +39,11 @@ class TermsUnreadable(Refusal):
 
 
 class PictureTooOld(Refusal):
-    """This worker has not heard for a minute who may do what under which terms, so it does nothing. Try again."""
+    """This worker has not heard for 5 seconds who may do what under which terms, so it does nothing. Try again."""
 
     status, ob_status = 503, 500  # the standard's files know no 503
     code, ob_code, outcome = "configuration_stale", "U000", "gateway_error"
     title = "The gateway cannot tell what is in force"
-
-
-@dataclass(frozen=True, slots=True)
-class UnreadableTerms:
-    """The version of a partner that cannot be read; of several, the one that starts first."""
-
-    contract_id: str
-    version: int
-    starts_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,165 +84,115 @@ class Snapshot:
 class SnapshotKeeper:
     """One instance a worker. Start the change feed, `load`, and subscribe `refresh` to the feed.
 
-    `age_s` says how long ago the picture was surely current: settlement counts on it that nobody prices by one that is
-    older than PICTURE_LIMIT_S (recording.py), and a suspension must not wait for a worker that is cut off.
+    `age_s` says how long ago the picture was surely current: a suspension must not wait for a worker that is cut off
+    (DOOR_LIMIT_S), and settlement counts on it that nobody prices by one older than PICTURE_LIMIT_S (recording.py).
     """
 
     def __init__(self, database: Database, *, age_s: Callable[[], float] = lambda: 0.0) -> None:
         self._database = database
         self._age_s = age_s
         self._documents = CompiledDocuments()
+        self._draft = Draft()
         self._current: Snapshot | None = None
+        self._one_writer = asyncio.Lock()
 
     @property
     def current(self) -> Snapshot:
         """Raises PictureTooOld."""
         assert self._current is not None, "load comes before the first request"
-        if self._age_s() > PICTURE_LIMIT_S:
-            raise PictureTooOld
+        if self._age_s() > DOOR_LIMIT_S:
+            raise PictureTooOld(headers=(("retry-after", "1"),))
         return self._current
 
     async def load(self) -> None:
-        """Read what is new and swap the whole picture in; never an older one over a newer one."""
-        async with self._database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-            fresh = await _read(conn, self._documents)
-        self._swap(fresh)
+        """Read everything, page by page, and swap the whole picture in; never an older one over a newer one."""
+        async with self._one_writer:
+            with lasting():
+                await self._load()
 
     async def refresh(self, changes: Sequence[Change]) -> None:
-        """The change feed's subscriber. Customers revoke all day: that alone does not read the partners again."""
-        kinds = {change.kind for change in changes} & _KINDS
-        if kinds == {"grant"}:
-            async with self._database.connection() as conn:
-                revoked = await store.revoked_grants(conn, now_ms=now_ms())
+        """The change feed's subscriber: a wake-up. What changed is read from the table, after what the picture holds,
+        so it matters neither in which order nor whether at all somebody was told."""
+        if not any(change.kind in _KINDS for change in changes):
+            return
+        async with self._one_writer:
             assert self._current is not None, "load comes before the feed"
-            self._swap(replace(self._current, generation=changes[-1].seq, revoked_grants=revoked))
-        elif kinds:
-            await self.load()
+            if await self._follow(self._current.generation):
+                with lasting():  # a great apply
+                    while await self._follow(self._current.generation):
+                        pass
 
-    def _swap(self, fresh: Snapshot) -> None:
-        if self._current is None or fresh.generation >= self._current.generation:
-            self._current = fresh
-            metrics.gauge("parasol_config_generation", fresh.generation)
-            for partner_id in fresh.unreadable:  # until this process ends: neither rows nor readers ever change
-                metrics.gauge("parasol_terms_unreadable", 1, partner=partner_id)
+    async def _load(self) -> None:
+        draft, turns = Draft(), Turns()
+        async with self._database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            generation = await latest_seq(conn)
+            for kind in ("policy", "partner", "contract"):  # each refers to those before it
+                last = ""
+                while page := await store.document_ids(conn, kind, after=last, limit=PIECE):
+                    await draft.renew(conn, _all(kind, page), documents=self._documents, turns=turns)
+                    last = page[-1]
+            draft.revoked_until_ms = await store.revocations(conn, now_ms=now_ms())
+        self._swap(draft, generation)
 
+    async def _follow(self, generation: int) -> bool:
+        """Swap in a picture with the next piece of what has changed since; False: there is nothing.
 
-class CompiledDocuments:
-    """Documents of the versions in force, each read and checked once."""
+        A suspension or a revocation is in the first one, however much was announced before it.
+        """
+        draft, turns = self._draft.copy(), Turns()
+        async with self._database.connection() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+            if not await store.changes_join(conn, generation):
+                changed = None
+            elif changed := await store.changes_after(conn, generation, _KINDS, limit=PIECE):
+                await self._renew(conn, draft, changed, generation=generation, turns=turns)
+        if changed is None:  # what the table had between is gone
+            with lasting():
+                await self._load()
+            return False
+        if changed:
+            self._swap(draft, changed[-1].seq)
+        return len(changed) == PIECE
 
-    def __init__(self) -> None:
-        self._terms: dict[tuple[str, str, int], Any] = {}
+    async def _renew(
+        self, conn: Connection, draft: Draft, changed: Sequence[Change], *, generation: int, turns: Turns
+    ) -> None:
+        await draft.renew(conn, _named(changed), documents=self._documents, turns=turns)
+        if len(changed) == PIECE:  # more is to come: what takes rights away does not wait for it
+            urgent = await store.changes_after(conn, changed[-1].seq, ("app_key", "grant"), limit=PIECE)
+            await draft.renew(conn, _named(urgent), documents=self._documents, turns=turns)
+            draft.put_states(await store.states_changed_after(conn, generation))
 
-    async def bring(self, conn: Connection, versions: Sequence[Version]) -> None:
-        """Compile what is new here, forget what is not in force any more."""
-        missing = [version for version in versions if version.name not in self._terms and not version.withdrawn]
-        bodies = await store.read_bodies(conn, [version.name for version in missing]) if missing else {}
-        for version in missing:
-            self._terms[version.name] = await self._compile(conn, version, bodies[version.name])
-        for stale in self._terms.keys() - {version.name for version in versions}:
-            del self._terms[stale]
-
-    def of(self, kind: str, versions: Sequence[Version]) -> dict[tuple[str, int], Any]:
-        """Terms by (id, version); what could not be read and has no good version before it is left out."""
-        found = {(v.id, v.version): self._terms[v.name] for v in versions if v.kind == kind and not v.withdrawn}
-        return {name: terms for name, terms in found.items() if terms is not None}
-
-    async def _compile(self, conn: Connection, version: Version, body: Any) -> Any:
-        """The terms, or those of the last good version before; a contract's versions never stand for one another."""
-        terms = _compiled(version.name, body)
-        if version.kind == "contract":
-            return _as_recorded(version, terms)
-        if terms is None:
-            async for earlier, old_body in store.versions_before(conn, version.name):
-                if (terms := _compiled((version.kind, version.id, earlier), old_body)) is not None:
-                    break
-        return terms
-
-
-def _compiled(name: tuple[str, str, int], body: Any) -> Any:
-    kind, identity, version = name
-    label = f"{kind} {identity} version {version}"
-    try:
-        return _READERS[kind](body, name=label)
-    except DocumentInvalid as error:
-        log.error("document_refused", file=label, key=error.key, reason=error.reason)
-        metrics.count("parasol_documents_refused_total", kind=kind)
-        return None
-
-
-def _as_recorded(version: Version, contract: Contract | None) -> Contract | None:
-    """The contract, if it says to this program exactly what was agreed and sealed; if not, somebody is told."""
-    if contract is not None and fingerprint(contract) == version.sha256:
-        return contract
-    log.error(
-        "terms_unreadable", partner_id=version.partner_id, contract_id=version.id, contract_version=version.version,
-        reason=f"no pricing from {rfc3339(version.starts_ms or 0)} on",
-    )  # fmt: skip
-    return None
+    def _swap(self, draft: Draft, generation: int) -> None:
+        if self._current is not None and generation < self._current.generation:
+            return
+        now = now_ms()
+        draft.revoked_until_ms = {grant: until for grant, until in draft.revoked_until_ms.items() if until > now}
+        self._draft = draft
+        self._current = Snapshot(
+            generation, draft.partners, draft.apps, draft.policies, draft.contracts, frozenset(draft.revoked_until_ms),
+            unreadable=draft.unreadable,
+        )  # fmt: skip
+        metrics.gauge("parasol_config_generation", generation)
+        metrics.gauge("parasol_partners", len(draft.partners))
+        for partner_id in draft.unreadable:  # until this process ends: neither rows nor readers ever change
+            metrics.gauge("parasol_terms_unreadable", 1, partner=partner_id)
 
 
-async def _read(conn: Connection, documents: CompiledDocuments) -> Snapshot:
-    """One consistent picture, in the caller's transaction."""
-    generation = await latest_seq(conn)
-    versions = await store.latest_versions(conn)
-    await documents.bring(conn, versions)
-    states, keys = await store.partner_states(conn), await store.registered_keys(conn)
-    partners = {
-        name: compile_partner(terms, state=states.get(name, PartnerState.ACTIVE), registered=keys)
-        for (name, _), terms in documents.of("partner", versions).items()
-    }
-    contracts = documents.of("contract", versions)
-    return Snapshot(
-        generation=generation,
-        partners=partners,
-        apps={app.client_id: app for partner in partners.values() for app in partner.apps},
-        policies=_policies(documents.of("partner", versions), documents.of("policy", versions)),
-        contracts=_contracts(contracts, versions),
-        revoked_grants=await store.revoked_grants(conn, now_ms=now_ms()),
-        unreadable=_unreadable(contracts, versions),
-    )
+_PLACES = {
+    "policy": "policies",
+    "partner": "partners",
+    "contract": "contracts",
+    "app_key": "clients",
+    "grant": "grants",
+}
 
 
-def _policies(
-    partners: Mapping[tuple[str, int], PartnerTerms], policies: Mapping[tuple[str, int], PolicyTerms]
-) -> dict[str, Policy]:
-    """Each partner's own, by partner id. A partner whose policy is not there has none, and is denied everything."""
-    named = {name: (version, terms) for (name, version), terms in policies.items()}
-    if DEFAULT not in named:
-        return {}
-    _, default = named[DEFAULT]
-    return {
-        partner_id: compile_policy(
-            default, named[terms.policy.use][1], terms.policy, version=named[terms.policy.use][0]
-        )
-        for (partner_id, _), terms in partners.items()
-        if terms.policy.use in named
-    }
+def _named(changes: Sequence[Change]) -> Named:
+    found: dict[str, set[str]] = {place: set() for place in _PLACES.values()}
+    for change in changes:
+        found[_PLACES[change.kind]].add(change.key)
+    return Named(**found)
 
 
-def _contracts(
-    contracts: Mapping[tuple[str, int], Contract], versions: Sequence[Version]
-) -> dict[str, tuple[Contract, ...]]:
-    """By partner id, oldest version first, as the versions come."""
-    found: dict[str, tuple[Contract, ...]] = {}
-    for version in versions:
-        contract = contracts.get((version.id, version.version))
-        if version.kind == "contract" and contract is not None and version.partner_id is not None:
-            found[version.partner_id] = (*found.get(version.partner_id, ()), contract)
-    return found
-
-
-def _unreadable(
-    contracts: Mapping[tuple[str, int], Contract], versions: Sequence[Version]
-) -> dict[str, UnreadableTerms]:
-    """By partner id, the first start of what is recorded and cannot be read."""
-    found: dict[str, UnreadableTerms] = {}
-    for version in versions:
-        if version.kind != "contract" or (version.id, version.version) in contracts:
-            continue
-        assert version.partner_id is not None
-        assert version.starts_ms is not None, "a contract's row has its term"
-        known = found.get(version.partner_id)
-        if known is None or version.starts_ms < known.starts_ms:
-            found[version.partner_id] = UnreadableTerms(version.id, version.version, version.starts_ms)
-    return found
+def _all(kind: str, ids: Sequence[str]) -> Named:
+    return Named(**{_PLACES[kind]: ids})

@@ -12,8 +12,9 @@ from gateway.database import Connection, Database
 from gateway.database.idempotency import claim
 from gateway.ids import new_id
 from gateway.money import Money, parse_amount
+from gateway.payments import store
 from gateway.payments.initiation import Amount
-from gateway.payments.limits import read_parameters
+from gateway.payments.limits import check_payment, period_breached, read_parameters, uses
 from gateway.payments.mandate import PaymentDiffersFromConsent, check_agreed, check_same
 from gateway.payments.model import Claim, Order, Payment
 from gateway.payments.paying import Till, mandate
@@ -98,7 +99,8 @@ class PaymentsApi:
 
     # --- under the customer's mandate ---------------------------------------------------------------------------
     async def confirm_funds(self, call: Call) -> Answer:
-        """Whether the account has that much now; nothing is reserved."""
+        """Whether the account has that much now; nothing is reserved. Asked for no more than could be paid now: beyond
+        what the customer allowed, and beyond the partner's policy, the balance is nobody's business."""
         question: FundsQuestion = call.body.data
         if call.path["ConsentId"] != call.consent_id:
             raise ForeignResource("The customer's token is for another consent")
@@ -107,6 +109,8 @@ class PaymentsApi:
         consent = await self._given(call)
         consent.check_in_force(call.now_ms)
         amount = _money(question.instructed_amount, "$.Data.InstructedAmount")
+        call.policy.check_amount(amount, path="$.Data.InstructedAmount")
+        await self._check_within(consent, amount, now_ms=call.now_ms)
         available = await self.bank.funds_available(consent.account_ids[0], amount)
         result = {
             "FundsAvailableDateTime": rfc3339(call.now_ms),
@@ -157,6 +161,16 @@ class PaymentsApi:
         if consent.kind is not ConsentKind.DOMESTIC_VRP:
             raise UnknownResource(f"There is no domestic VRP consent {consent.consent_id}")
         return consent
+
+    async def _check_within(self, consent: Consent, amount: Money, *, now_ms: int) -> None:
+        """The mandate's limits, with what its periods have used. Raises ControlParameterBreached."""
+        parameters = read_parameters(consent.body)
+        check_payment(parameters, amount, consent_made_ms=consent.created_ms, at_ms=now_ms)
+        wanted = uses(parameters, consent_made_ms=consent.created_ms, at_ms=now_ms)
+        async with self.database.connection() as conn:
+            short = await store.short_usage(conn, consent.consent_id, wanted, amount_minor=amount.minor)
+        if short is not None:
+            raise period_breached(parameters, wanted[short])
 
     async def _claim(self, conn: Connection, call: Call, resource_id: str) -> str | None:
         made = _claimed(call)

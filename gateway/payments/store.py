@@ -85,6 +85,19 @@ async def take_usage(conn: Connection, consent_id: str, uses: Sequence[Use], *, 
     return next((use.limit_no for use in uses if use.limit_no not in taken), None)
 
 
+async def short_usage(conn: Connection, consent_id: str, uses: Sequence[Use], *, amount_minor: int) -> int | None:
+    """The number of the first limit that `take_usage` would find too small now; nothing is taken."""
+    short: int | None = await conn.fetchval(
+        """SELECT u.limit_no FROM payment_usage u
+           JOIN unnest($2::smallint[], $3::date[], $4::bigint[]) AS x (limit_no, starts_on, limit_minor)
+               USING (limit_no, starts_on)
+           WHERE u.consent_id = $1 AND u.used_minor + $5 > x.limit_minor ORDER BY u.limit_no LIMIT 1""",
+        consent_id, [use.limit_no for use in uses], [use.starts_on for use in uses],
+        [use.limit_minor for use in uses], amount_minor,
+    )  # fmt: skip
+    return short
+
+
 async def give_usage_back(conn: Connection, consent_id: str, uses: Sequence[Use], *, amount_minor: int) -> None:
     """To the same periods; rows are locked in the order in which `take_usage` takes them."""
     await conn.execute(

@@ -37,7 +37,7 @@ class Limiter:
         self._fd = -1
         self._map: mmap.mmap | None = None
         if path is not None:
-            self._fd, self._map = _open(path)
+            self._fd, self._map = open_table(path, magic=_MAGIC, size=_FILE_BYTES)
 
     def check(self, key: str, rate: Rate, *, now_ms: int) -> int:
         """Milliseconds until the request would be let through; 0: it is, and it has been counted."""
@@ -56,7 +56,7 @@ class Limiter:
 
     def _check_shared(self, slot: int, rate: Rate, *, now_ns: int) -> int:
         assert self._map is not None
-        if not _lock(self._fd, slot):
+        if not lock_record(self._fd, slot, size=_SLOT.size):
             log.warning("rate_limit_skipped")  # capacity is at stake, not money: let the request through
             return 0
         try:
@@ -65,14 +65,14 @@ class Limiter:
             if wait_ns == 0:
                 _TIME.pack_into(self._map, slot + _TIME_AT, after)
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, _SLOT.size, slot)
+            unlock_record(self._fd, slot, size=_SLOT.size)
         return wait_ns
 
     def _find(self, key: str) -> int:
         """Byte offset of the key's slot, taken now if it has none; 0: the table is full, or its lock is stuck."""
         assert self._map is not None
         digest = int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big") or 1
-        if not _lock(self._fd, 0):
+        if not lock_record(self._fd, 0, size=_SLOT.size):
             return 0
         try:
             for step in range(SLOTS):
@@ -84,7 +84,7 @@ class Limiter:
                     self._slots[key] = offset
                     return offset
         finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN, _SLOT.size, 0)
+            unlock_record(self._fd, 0, size=_SLOT.size)
         log.warning("rate_limit_table_full", count=SLOTS)
         return 0
 
@@ -101,12 +101,12 @@ def decide(arrival_ns: int, rate: Rate, *, now_ns: int) -> tuple[int, int]:
     return (0, arrival_ns + interval_ns) if wait_ns <= 0 else (wait_ns, arrival_ns)
 
 
-def _lock(fd: int, offset: int) -> bool:
-    """An exclusive lock of one slot's bytes, within our patience. POSIX record locks belong to processes."""
+def lock_record(fd: int, offset: int, *, size: int) -> bool:
+    """An exclusive lock of those bytes, within our patience. POSIX record locks belong to processes."""
     give_up_ns = 0
     while True:
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, _SLOT.size, offset)
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, size, offset)
         except (BlockingIOError, PermissionError):
             give_up_ns = give_up_ns or monotonic_ns() + LOCK_PATIENCE_NS
             if monotonic_ns() > give_up_ns:
@@ -116,16 +116,20 @@ def _lock(fd: int, offset: int) -> bool:
             return True
 
 
-def _open(path: Path) -> tuple[int, mmap.mmap]:
+def unlock_record(fd: int, offset: int, *, size: int) -> None:
+    fcntl.lockf(fd, fcntl.LOCK_UN, size, offset)
+
+
+def open_table(path: Path, *, magic: bytes, size: int) -> tuple[int, mmap.mmap]:
     """The mapped file. One that is not whole (a crash while it was made) or not ours is emptied in its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.lockf(fd, fcntl.LOCK_EX, _SLOT.size, 0)
+    fcntl.lockf(fd, fcntl.LOCK_EX, len(magic), 0)
     try:
-        if os.fstat(fd).st_size != _FILE_BYTES or os.pread(fd, len(_MAGIC), 0) != _MAGIC:
-            os.ftruncate(fd, _FILE_BYTES)
-            os.pwrite(fd, bytes(_FILE_BYTES), 0)
-            os.pwrite(fd, _MAGIC, 0)  # last: a file with its magic is whole
-        return fd, mmap.mmap(fd, _FILE_BYTES)
+        if os.fstat(fd).st_size != size or os.pread(fd, len(magic), 0) != magic:
+            os.ftruncate(fd, size)
+            os.pwrite(fd, bytes(size), 0)
+            os.pwrite(fd, magic, 0)  # last: a file with its magic is whole
+        return fd, mmap.mmap(fd, size)
     finally:
-        fcntl.lockf(fd, fcntl.LOCK_UN, _SLOT.size, 0)
+        unlock_record(fd, 0, size=len(magic))

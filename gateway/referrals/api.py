@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.admission.refusals import QueryMalformed
 from gateway.call import Answer, Call
 from gateway.clock import rfc3339
 from gateway.database import Database
@@ -14,7 +15,7 @@ from gateway.referrals.explain import Sentence, explain
 from gateway.referrals.model import Claim, Fate, Touch
 from gateway.referrals.store import claims
 from gateway.referrals.store.claims import GoalCounted
-from gateway.refusal import Refusal, UnknownResource
+from gateway.refusal import UnknownResource
 
 PAGE_LIMIT = 500  # entries of a page
 PAGE_DEFAULT = 100
@@ -22,13 +23,6 @@ GOALS_SHOWN = 100  # of one claim; statements list them all
 COUNT_FLOOR = 10  # claims: fewer are no crowd
 _CURSOR = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 EXAMPLE_PHONE = "+8613800138000"  # China Mobile's own service number: nobody's
-
-
-class QueryMalformed(Refusal):
-    """A query field that is unknown or has no such value."""
-
-    code, ob_code, outcome = "query_malformed", "U002", "schema"
-    title = "The query is malformed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +94,6 @@ class ReferralsApi:
 
     async def count_claims(self, call: Call) -> Answer:
         """What has not paid yet is told as a number, in tens: no single customer moves it."""
-        if call.query:
-            raise QueryMalformed("This operation takes no query")
         async with self.database.connection() as conn:
             told, brought, paid = await claims.counts(conn, call.partner.partner_id)
         data = {"Recorded": told, "Brought": brought - brought % COUNT_FLOOR, "Paid": paid, "Floor": COUNT_FLOOR}

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.admission.refusals import QueryMalformed
 from gateway.call import Answer, OpsCall
 from gateway.clock import rfc3339
 from gateway.database import Database
 from gateway.referrals.api import (
     GOALS_SHOWN,
-    QueryMalformed,
     goal_members,
     read_page,
     sentence_members,

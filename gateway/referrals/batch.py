@@ -5,15 +5,15 @@ import hashlib
 import hmac
 import re
 
-from gateway.referrals.model import Batch, BatchState, Evidence, ReferralTerms
+from gateway.referrals.model import Batch, Evidence, ReferralTerms
 from gateway.refusal import Refusal
 
 HEADER = ("customer_token", "consent_ref", "touched_at", "site")
 ROW_LIMIT = 1_000_000  # rows of a file: what is applied within half a minute
 FILE_LIMIT = 160 * 1024 * 1024  # bytes: a million rows of 160; a row of full width has about 130
+FILE_DEADLINE_S = 1_320.0  # a full file over 1 Mbit/s takes 1,280 s; then the database copies it
 HEADER_LIMIT = 1024  # bytes in which the header line must end
 WAITING_LIMIT = 20  # batches of a partner that are declared or not applied yet: a queue, not a store
-CONSENT_REF_LIMIT = 64  # characters
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _OUT_NUMBER = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -128,7 +128,3 @@ def check_totals(batch: Batch, *, rows: int, distinct_tokens: int) -> None:
         raise FileNotAsDeclared(
             f"The file has {distinct_tokens} distinct customer tokens, ControlTotal says {batch.control_total}"
         )
-
-
-def is_waiting_for_file(batch: Batch) -> bool:
-    return batch.state is BatchState.DECLARED

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from gateway.admission.refusals import QueryMalformed
 from gateway.call import Answer, Call
 from gateway.clock import rfc3339
-from gateway.referrals.api import QueryMalformed, envelope, read_page
+from gateway.referrals.api import envelope, read_page
 from gateway.referrals.model import ROW_CODES, Batch, RowOutcome
 from gateway.referrals.receiving import BatchDesk, Declaration
 from gateway.referrals.store import batches
@@ -41,6 +42,10 @@ class BatchApi:
         declaration = Declaration(said.out_number, said.row_count, said.file_sha256, said.control_total)
         batch = await self.desk.declare(call.partner.partner_id, declaration, now_ms=call.now_ms)
         return self._answer(201, batch)
+
+    async def check_upload(self, call: Call) -> None:
+        """Before a byte of the file is read: the batch is there and is the partner's. Raises UnknownResource."""
+        await self.desk.find(call.partner.partner_id, call.path["BatchId"])
 
     async def upload_file(self, call: Call) -> Answer:
         """202: the file is here and is as declared; its rows are applied from now on."""

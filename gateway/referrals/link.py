@@ -17,7 +17,7 @@ from joserfc.errors import JoseError
 
 from gateway.ids import new_id
 from gateway.jsonio import canonical
-from gateway.keyring import Keyring
+from gateway.keyring import SILENT, Keyring
 from gateway.referrals.model import Link
 from gateway.refusal import Refusal
 
@@ -85,7 +85,7 @@ def check_code(keyring: Keyring, link: Link, signature: str, *, now_ms: int) -> 
     try:
         token = f"{link.jws_header}.{_b64(_terms(link))}.{signature}"
         key = keyring.public_key(_kid(token))
-        if key is None or key.purpose != "link" or key.state == "retired":
+        if key is None or key.purpose != "link" or key.state in SILENT:
             raise LinkForged()
         jws.deserialize_compact(token, key.key, algorithms=[key.alg], registry=_REGISTRY)
     except (JoseError, ValueError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.admission.refusals import QueryMalformed
 from gateway.call import Answer, Call, OpenCall
 from gateway.clock import rfc3339
 from gateway.database import Database, idempotency
@@ -16,7 +17,7 @@ from gateway.pages import page_answer
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import Partner, PartnerState
 from gateway.referrals import link as rules
-from gateway.referrals.api import QueryMalformed, envelope
+from gateway.referrals.api import envelope
 from gateway.referrals.batch import check_agreed
 from gateway.referrals.model import Evidence, Link, TermsBook
 from gateway.referrals.qr import qr_png, qr_svg
@@ -101,6 +102,7 @@ class LinkApi:
             if link is None:
                 raise rules.LinkForged()
             rules.check_code(self.keyring, link, signature, now_ms=call.now_ms)
+            call.name_partner(link.partner_id)
             address = self.landings.get(link.landing)
             if address is None:
                 raise rules.LinkExpired()

@@ -1,8 +1,13 @@
 """Statements for partners: what was issued to them, and the file that proves itself."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
+from gateway import metrics
 from gateway.call import Answer, Call, Streamed
 from gateway.clock import rfc3339
 from gateway.database import Database
@@ -10,13 +15,14 @@ from gateway.jobs.store import wish
 from gateway.money import Money
 from gateway.refusal import Refusal, UnknownResource
 from gateway.settlement.model import StatementRow
-from gateway.settlement.statement_files import StatementFiles
+from gateway.settlement.statement_files import Opened, StatementFileDiffers, StatementFiles
 from gateway.settlement.statement_work import remaking_of
 from gateway.settlement.store import statements
 
 LIST_LIMIT = 200  # statements in one list: sixteen years of months
 RETRY_S = 10  # a statement of an ordinary month is made again in less
 _V1 = "/partner/v1/statements"
+log = structlog.get_logger(__name__)
 
 
 class StatementFileAway(Refusal):
@@ -49,17 +55,37 @@ class SettlementApi:
         """The file, in steps; one that is not on this disk as it was written is made again by a job meanwhile."""
         row = await self._issued(call)
         assert row.sha256 is not None, "an issued statement has its file"
-        opened = await self.files.open(row.statement_id, row.sha256)
+        assert row.size_bytes is not None
+        opened = await self.files.open(row.statement_id, digest=row.sha256, size=row.size_bytes)
         if opened is None:
-            async with self.database.transaction() as conn:
-                await wish(conn, remaking_of(row), operator_id=row.partner_id, now_ms=call.now_ms)
+            await self._wish_for(row, now_ms=call.now_ms)
             raise StatementFileAway(headers=(("retry-after", str(RETRY_S)),))
         name = f"statement-{row.partner_id}-{row.number}.{opened.suffix}"
         headers = (
             ("content-disposition", f'attachment; filename="{name}"'),
             ("etag", f'"{row.sha256.hex()}"'),
         )
-        return Answer(200, Streamed(opened.size, opened.chunks()), headers, opened.content_type)
+        return Answer(
+            200, Streamed(opened.size, self._sent(row, opened, now_ms=call.now_ms)), headers, opened.content_type
+        )
+
+    async def _sent(self, row: StatementRow, opened: Opened, *, now_ms: int) -> AsyncGenerator[bytes, None]:
+        """The file's steps. Where it turns out to be another one, the answer breaks off before its last step, and the
+        file is made again; the partner's own check of the ETag or of Content-Length refuses what it has by then."""
+        try:
+            async with aclosing(opened.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except StatementFileDiffers:
+            metrics.count("parasol_statement_files_differing_total")
+            log.error("statement_file_differs", statement_id=row.statement_id, partner_id=row.partner_id)
+            self.files.remove(row.statement_id, opened)
+            await self._wish_for(row, now_ms=now_ms)
+            raise
+
+    async def _wish_for(self, row: StatementRow, *, now_ms: int) -> None:
+        async with self.database.transaction() as conn:
+            await wish(conn, remaking_of(row), operator_id=row.partner_id, now_ms=now_ms)
 
     async def _issued(self, call: Call) -> StatementRow:
         """Raises UnknownResource, for another partner's statement too: ids of others tell nothing."""

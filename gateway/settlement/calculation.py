@@ -32,6 +32,7 @@ from gateway.settlement.statement import (
     total,
 )
 from gateway.settlement.stretch import PART_EVENTS, STRETCH_EVENTS, Stretch, stretches
+from gateway.settlement.typed_facts import groups_of, type_facts
 from gateway.settlement.versions import Known, settle_terms
 
 __all__ = ["FactsDisagree", "Opening", "SettledDay", "Totals", "Written", "calculate"]
@@ -83,20 +84,21 @@ def calculate(
     folder: Path,
     stretch_events: int = STRETCH_EVENTS,
 ) -> Written:
-    """`header` is the member `statement`; `contracts` every version recorded for the partner, `accrued` every entry
-    under the opening's root. The same inputs give the same bytes when `sign` gives the signature of before.
-    Raises FactsDisagree."""
+    """`header` is the member `statement`; `contracts` the partner's versions as far as this program can read them,
+    `accrued` every entry under the opening's root. The same inputs give the same bytes when `sign` gives the signature
+    of before. Raises FactsDisagree."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     file = folder / f"{header['statement_id']}.statement"
     events = PartsDraft(_beside(file, "events"))
     first = PartsDraft(_beside(file, "entries"))
+    made = _Making(header, days=days, file=file, events=events, first=first, stretch_events=stretch_events)
     done = False
     try:
-        made = _Making(header, days=days, file=file, events=events, first=first, stretch_events=stretch_events)
+        made.read()
         closing, known, totals = made.settle(contracts, opening, accrued)
         members = {
             "closing": closing.members(),
-            "contracts": [document(each.terms) for each in known],
+            "contracts": [document(each.terms) for each in known if each.terms is not None],
             "days": [day_members(day.sealed, str(header["partner"])) for day in days],
             "format": FORMAT,
             "keys": [dict(key) for key in keys],
@@ -111,6 +113,7 @@ def calculate(
         digest, size = put_together(file, manifest, [first, events])
         done = True
     finally:
+        made.forget()
         for draft in (first, events):
             draft.close()
             draft.path.unlink()
@@ -128,27 +131,44 @@ class _Making:
         self, header: Mapping[str, Any], *, days: Sequence[SettledDay], file: Path, events: PartsDraft,
         first: PartsDraft, stretch_events: int,
     ) -> None:  # fmt: skip
-        self._header, self._file, self._events, self._first = header, file, events, first
+        self._header, self._days, self._file, self._events, self._first = header, days, file, events, first
         self._partner = str(header["partner"])
-        counts = [(day.file, day.sealed.day.isoformat(), _size(day.sealed, self._partner)) for day in days]
+        self._sealed = {day.sealed.day.isoformat(): day.file for day in days}
+        counts = [(self._typed(day), day.sealed.day.isoformat(), _size(day.sealed, self._partner)) for day in days]
         self._stretches = stretches(counts, events=stretch_events)
+
+    def _typed(self, day: SettledDay) -> Path:
+        return _beside(self._file, f"{day.sealed.day.isoformat()}.facts")
+
+    def read(self) -> None:
+        """What this partner's leaves say, as columns that the engine reads again and again."""
+        for each in self._days:
+            if _size(each.sealed, self._partner):
+                with open_private(self._typed(each)) as file:
+                    type_facts(each.file, file, partner=self._partner)
+
+    def forget(self) -> None:
+        """What is needed for this calculation only."""
+        for each in self._days:
+            self._typed(each).unlink(missing_ok=True)
 
     def settle(
         self, contracts: Sequence[Contract], opening: Opening, accrued: Iterable[tuple[str, int]]
     ) -> tuple[Opening, Sequence[Known], Totals]:
         """Every part written; the closing, the versions known at it, the totals."""
         currency, folder = str(self._header["currency"]), self._file.parent
+        to_day = date.fromisoformat(str(self._header["to_day"]))
         with Engine(partner=self._partner, currency=currency, folder=folder) as engine:
-            known = engine.begin(self._stretches, contracts=contracts, opening=opening, accrued=accrued)
+            known = engine.begin(self._stretches, contracts=contracts, opening=opening, accrued=accrued, to_day=to_day)
             bank, partner = self._lines(engine)
             tree = engine.accrued_tree()
             self._entries(engine, tree, opening)
-        terms = settle_terms(known, currency=currency, to_day=date.fromisoformat(str(self._header["to_day"])))
+        terms = settle_terms(known, currency=currency, to_day=to_day)
         carried, least = opening.carried_minor, terms.min_pay_minor
         totals = total(bank, partner, carried_in_minor=carried, min_pay_minor=least)
         closing = Opening(
             carried_minor=totals.carried_out_minor, ranks=engine.ranks(), funded=engine.funded(),
-            versions=tuple(each.as_told for each in known), accrued_root=opening.accrued_root,
+            versions=tuple(each.told for each in known), accrued_root=opening.accrued_root,
             accrued_size=opening.accrued_size,
         )  # fmt: skip
         if tree is not None:
@@ -171,7 +191,7 @@ class _Making:
         part, texts, count = next(lines, _END)
         for each in stretch:
             number = each.first_part + each.first // PART_EVENTS
-            for leaves, size in _leaves(each.file, self._partner, first=each.first, until=each.until):
+            for leaves, size in _leaves(self._sealed[each.day], self._partner, first=each.first, until=each.until):
                 told, told_count = (texts, count) if part == number else (b"", 0)
                 pieces = events_part(each.day, leaves, told)
                 self._events.add(pieces, kind="events", count=size, lines=told_count)
@@ -234,19 +254,16 @@ def _partner_leaves(file: Path, partner: str, *, first: int, until: int) -> Iter
     """A group of rows has one partner's: others, and those before and after, are not read."""
     place = 0
     with pq.ParquetFile(file) as parquet:
-        column = parquet.schema_arrow.get_field_index("partner")
-        for group in range(parquet.num_row_groups):
-            about = parquet.metadata.row_group(group)
-            if about.column(column).statistics.min != partner:
-                continue
-            if first < place + about.num_rows and place < until:
+        for group in groups_of(parquet, partner):
+            size = parquet.metadata.row_group(group).num_rows
+            if first < place + size and place < until:
                 rows = place
                 for batch in parquet.iter_batches(PART_EVENTS, row_groups=[group], columns=["leaf"], use_threads=False):
                     start, end = max(first - rows, 0), min(until - rows, len(batch))
                     if start < end:
                         yield batch.column(0).slice(start, end - start)
                     rows += len(batch)
-            place += about.num_rows
+            place += size
     assert place >= until, "the file was checked against its seal"
 
 

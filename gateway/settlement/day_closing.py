@@ -14,10 +14,12 @@ from gateway.database import Connection, Database
 from gateway.events.outbox import BANK_ZONE, close_to_writers
 from gateway.jobs.model import Job, JobFailed, JobKind, Wish
 from gateway.keyring import Keyring
-from gateway.settlement.facts import FactsWriter
+from gateway.settlement.audit_anchor import SEALED
+from gateway.settlement.day_file import DayRead, read_day
 from gateway.settlement.life import check_in_order
-from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer
-from gateway.settlement.sealed_files import Draft, SealedFiles
+from gateway.settlement.model import SealedDay
+from gateway.settlement.seal import FIRST, HEAD_TYPE, seal_day
+from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.store import days
 
 KIND = "day_closing"
@@ -69,23 +71,29 @@ class DayClosing:
                 return
             last = await days.last_head(conn)
         check_in_order(day, last_head=last[0] if last else None)
-        sealer = DaySealer()
-        place = self.files.draft(day)
-        with FactsWriter(place) as writer:
-            draft = Draft(writer)
-            await self.files.read(day, sealer.add, draft.add)
-            written = await asyncio.to_thread(draft.finish)
+        async with self.files.drafting(day) as place:
+            found = await read_day(self.database, day, place=place)
+            sealed = await self._sign(day, found, last=last, operator_id=operator_id, now_ms=now_ms)
+            if found.written is not None:
+                await self.files.keep(sealed, found.trees, written=found.written, draft=place, now_ms=now_ms)
+
+    async def _sign(
+        self, day: date, found: DayRead, *, last: tuple[date, bytes] | None, operator_id: str, now_ms: int
+    ) -> SealedDay:
+        """Sealed for good, with or without its file; all heads of a statement have one name, whatever we are called."""
+        async with self.database.connection() as conn:
+            trail, bank = await audit.head(conn), await days.sealing_bank(conn) or self.bank
         sealed = await asyncio.to_thread(
-            sealer.seal, day, bank=self.bank, previous_head_hash=last[1] if last else FIRST, audit_head=None,
+            seal_day, day, found.trees, bank=bank, previous_head_hash=last[1] if last else FIRST,
+            audit_head=trail[1] if trail else None,
             sign=lambda head: self.keyring.sign("statement", head, header={"typ": HEAD_TYPE}),
         )  # fmt: skip
         async with self.database.transaction() as conn:
             if await days.last_head(conn) != last:
                 raise JobFailed("another day was sealed meanwhile")
-            await days.save_sealed_day(conn, sealed, now_ms=now_ms, operator_id=operator_id)
+            await days.save_sealed_day(conn, sealed, lined=found.lined, now_ms=now_ms, operator_id=operator_id)
             await audit.record(
-                conn, actor=operator_id, action="day.sealed", subject=day.isoformat(),
+                conn, actor=operator_id, action=SEALED, subject=day.isoformat(),
                 detail={"events": sealed.event_count, "root_hash": sealed.root_hash.hex()}, now_ms=now_ms,
             )  # fmt: skip
-        if written is not None:
-            await self.files.keep(sealed, sealer.trees(), written=written, draft=place, now_ms=now_ms)
+        return sealed

@@ -53,10 +53,7 @@ class DaysApi:
         wanted = closing_of(day)
         job, fresh = await jobs.wish(conn, wanted, operator_id=call.operator.operator_id, now_ms=call.now_ms)
         if fresh:
-            await audit.record(
-                conn, actor=call.operator.operator_id, action="day.closure_requested", subject=day.isoformat(),
-                detail={"job": job.job_id, "from": call.source}, now_ms=call.now_ms,
-            )  # fmt: skip
+            await call.record(conn, action="day.closure_requested", subject=day.isoformat(), detail={"job": job.job_id})
 
     async def get_day(self, call: OpsCall) -> Answer:
         async with self.database.connection() as conn:

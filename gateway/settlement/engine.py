@@ -6,6 +6,7 @@ What runs on from one stretch to the next (ranks, funded, accrued) is carried, s
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
 from itertools import islice
 from pathlib import Path
 from shutil import rmtree
@@ -18,7 +19,6 @@ import pyarrow as pa
 from gateway.partners.contract import Contract
 from gateway.settlement import engine_sql as sql
 from gateway.settlement.accrued import AccruedTree, Entry, grow
-from gateway.settlement.facts import NO_FACTS, PARTIES
 from gateway.settlement.opening import FactsDisagree, KnownVersion, Opening
 from gateway.settlement.stretch import PART_EVENTS, Slice, Stretch
 from gateway.settlement.terms import (
@@ -30,7 +30,8 @@ from gateway.settlement.terms import (
     span_table,
     step_table,
 )
-from gateway.settlement.versions import Effective, Known, known_versions, spans
+from gateway.settlement.typed_facts import NO_FACTS, PARTIES
+from gateway.settlement.versions import Effective, Known, known_versions, reach_ms, spans, within
 
 __all__ = ["Engine", "FactsDisagree", "KnownVersion", "Opening"]
 
@@ -62,13 +63,17 @@ class Engine:
         contracts: Sequence[Contract],
         opening: Opening,
         accrued: Iterable[tuple[str, int]],
+        to_day: date,
     ) -> tuple[Known, ...]:
         """Read what comes before lines: unread events, known versions, reversals. Returns the versions known at the
-        closing. Raises FactsDisagree."""
+        closing, with the terms of those that something may depend on. Raises FactsDisagree."""
         self._events = sum(each.until - each.first for stretch in facts for each in stretch)
         self._view("all_facts", [each for stretch in facts for each in stretch])
         self._refuse(sql.UNREAD)
-        known = known_versions(opening.versions, self._effective(), contracts)
+        ((latest_ms,),) = self._db.execute(sql.LATEST, {"currency": self._currency}).fetchall()
+        known = within(
+            known_versions(opening.versions, self._effective(), contracts), reach_ms=reach_ms(to_day, latest_ms)
+        )
         self._terms(known)
         self._ranks, self._funded = dict(opening.ranks), dict(opening.funded)
         self._load_accrued(accrued)
@@ -157,7 +162,7 @@ class Engine:
         return [Effective(*row) for row in rows.fetchall()]
 
     def _terms(self, known: Sequence[Known]) -> None:
-        self._contracts = terms = [each.terms for each in known]
+        self._contracts = terms = [each.terms for each in known if each.terms is not None]
         clocked = any(d.when.time or d.when.weekday for each in terms for d in each.discount)
         zones = {each.contract.timezone for each in terms}
         days = self._db.execute(

@@ -210,6 +210,10 @@ REVERSED_TWICE = """SELECT seq, event_id, 'it does not go on where the reversal 
 UNREAD = """SELECT seq, event_id, 'it is not an event that can be read' FROM all_facts
     WHERE NOT fits OR business_day <> day ORDER BY seq LIMIT 1"""
 
+# When the last fact that is priced here occurred: §12's T, together with the last day.
+LATEST = """SELECT max(occurred_at_ms) FROM all_facts WHERE currency = $currency
+    AND type IN ('redemption.confirmed', 'redemption.reversed', 'goal.reached')"""
+
 GOALS_KNOWN = f"""CREATE OR REPLACE TEMP TABLE goals_known AS
     SELECT f.seq, f.part, f.event_id, f.contract, f.contract_version, f.goal, f.occurred_at_ms, f.anchor_at_ms,
         f.amount_minor AS spend, f.subject_token, v.line_head, k.offset_ms, c.kind, c.bps, c.cap_minor, c.term_json,

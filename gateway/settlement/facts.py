@@ -1,7 +1,7 @@
-"""A sealed day as a Parquet file: its leaves and typed columns of them, written in flat memory, read by the engine.
+"""A sealed day as a Parquet file: each partner's leaves in the order of recording, written in flat memory.
 
-Row groups hold one partner each, so that a statement reads its own partner's. A leaf that cannot be read does not stop
-the file: its row says so (`fits` is false), and the engine refuses the statements of that partner only.
+Row groups hold one partner each, so that a statement reads its own partner's. A file holds bytes and asks nothing of
+them: no leaf can stop it, and what leaves say is read by those who settle (typed_facts.py).
 """
 
 import os
@@ -9,43 +9,23 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gateway.clock import EARLIEST_MS, END_MS
 from gateway.settlement.seal import NOBODY
 
-PARTIES = ("bank", "partner", "merchant", "network")  # the order of the split: docs/settlement-rules.md §6
-SETTLED = ("redemption.confirmed", "redemption.reversed", "goal.reached")
-WRITER_VERSION = 2  # of columns and layout: a file of another one is written again
-LEAF_VERSION = 2  # of what is sealed: docs/settlement-rules.md §2
+WRITER_VERSION = 3  # of columns and layout: a file of another one is written again
 GROUP_ROWS = 32_768  # rows of a partner written at once: four parts of a statement
 _HELD_ROWS = 65_536  # rows waiting for their group, of all partners together: what the writer's memory is bounded by
 _HELD_BYTES = 64 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
-# The other core hashes leaves meanwhile.
-_DUCKDB: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "memory_limit": "256MB"}
-
-_TEXT, _LONG = "VARCHAR", "BIGINT"
-_TOP = {
-    "event_id": _TEXT, "type": _TEXT, "contract": _TEXT, "contract_version": "INTEGER", "currency": _TEXT,
-    "subject_token": _TEXT, "occurred_at_ms": _LONG, "recorded_at_ms": _LONG, "amount_minor": _LONG,
-    "business_day": _TEXT,
-}  # fmt: skip
-_READ_ONCE = {"partner": _TEXT, "v": "INTEGER"}  # compared with what they must be, and not kept
-_DATA = {
-    "redemption_id": _TEXT, "discount": _TEXT, "original_event_id": _TEXT, "goal": _TEXT, "seed": _TEXT,
-    "site": _TEXT, "mcc": _TEXT, "sha256": _TEXT, "order_minor": _LONG, "discount_minor": _LONG, "payable_minor": _LONG,
-    "original_discount_minor": _LONG, "reversed_before_minor": _LONG, "reversed_minor": _LONG, "anchor_at_ms": _LONG,
-    "start_ms": _LONG, "end_ms": _LONG,
-}  # fmt: skip
-_MAPS = ("legs", "original_legs", "cap_left_minor")  # kept as their canonical text: equal texts are equal maps
-_LARGEST_MINOR = 10**15  # thirteen digits and two decimals: what a request can say
+SEALED = pa.schema([("partner", pa.string()), ("seq", pa.int64()), ("leaf", pa.binary())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +53,36 @@ class FactsWriter:
         descriptor = os.open(self._draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.fchmod(descriptor, 0o600)
         self._file: BinaryIO = os.fdopen(descriptor, "wb")
-        self._duckdb = duckdb.connect(config=_DUCKDB)
         self._parquet = pq.ParquetWriter(
-            self._file, _SCHEMA, compression="zstd", compression_level=1, use_dictionary=_REPEATING
-        )
+            self._file, SEALED, compression="zstd", compression_level=1, use_dictionary=["partner"],
+            write_statistics=["partner"],
+        )  # fmt: skip
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="facts")
         return self
 
     def add(self, batch: Sequence[tuple[str | None, bytes]]) -> None:
         """(partner, leaf) pairs, in the order of recording. The same leaves give the same file in any batches."""
-        held = self._held
-        for partner, leaf in batch:
-            name = partner or NOBODY
-            rows = held.get(name)
-            if rows is None:
-                rows = held[name] = []
-            rows.append(leaf)
-            self._held_rows += 1
-            self._held_bytes += len(leaf)
+        for name, pairs in groupby(batch, key=itemgetter(0)):
+            self._add(name or NOBODY, [leaf for _, leaf in pairs])
+
+    def _add(self, name: str, leaves: list[bytes]) -> None:
+        """Leaves of one partner, up to the nearest limit at a time."""
+        at = 0
+        while at < len(leaves):
+            rows = self._held.setdefault(name, [])
+            fresh = leaves[at : at + min(GROUP_ROWS - len(rows), _HELD_ROWS - self._held_rows)]
+            size = sum(map(len, fresh))
+            if self._held_bytes + size >= _HELD_BYTES:  # the limit is met somewhere in them
+                fresh = fresh[:1]
+                size = len(fresh[0])
+            rows += fresh
+            at += len(fresh)
+            self._held_rows += len(fresh)
+            self._held_bytes += size
             if len(rows) >= GROUP_ROWS:
                 self._write_group(name)
             elif self._held_rows >= _HELD_ROWS or self._held_bytes >= _HELD_BYTES:
-                self._write_group(max(held, key=lambda each: (len(held[each]), each)))
+                self._write_group(max(self._held, key=lambda each: (len(self._held[each]), each)))
 
     def finish(self) -> FactsFile:
         """Everything on the disk and in its place."""
@@ -114,7 +102,6 @@ class FactsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._thread.shutdown()
-        self._duckdb.close()
         if self._parquet.is_open:  # it was not finished; closing writes what a Parquet file ends with
             self._parquet.close()
         self._file.close()
@@ -137,35 +124,8 @@ class FactsWriter:
             self._writing = None
 
     def _put(self, name: str, first: int, rows: list[bytes]) -> None:
-        self._parquet.write_table(_typed(self._duckdb, rows, partner=name, first=first), row_group_size=GROUP_ROWS)
-
-
-def _typed(db: duckdb.DuckDBPyConnection, leaves: list[bytes], *, partner: str, first: int) -> pa.Table:
-    """A row a leaf. Where one of them cannot be read, the halves are tried, until the bad ones stand alone."""
-    try:
-        texts = pa.array(leaves, pa.binary()).cast(pa.string())
-        db.register("raw", pa.table({"leaf": texts}))
-        found = db.sql(_TYPED, params={"partner": partner}).to_arrow_table()
-    except (pa.ArrowInvalid, duckdb.Error):
-        if len(leaves) == 1:
-            return _unread(leaves[0], partner=partner, place=first)
-        half = len(leaves) // 2
-        return pa.concat_tables([
-            _typed(db, leaves[:half], partner=partner, first=first),
-            _typed(db, leaves[half:], partner=partner, first=first + half),
-        ])  # fmt: skip
-    places = pa.array(range(first, first + len(leaves)), pa.int64())
-    return (
-        found.append_column("seq", places)
-        .append_column("leaf", pa.array(leaves, pa.binary()))
-        .select(_SCHEMA.names)
-        .cast(_SCHEMA)
-    )
-
-
-def _unread(leaf: bytes, *, partner: str, place: int) -> pa.Table:
-    row = dict.fromkeys(_SCHEMA.names) | {"partner": partner, "seq": place, "fits": False, "leaf": leaf}
-    return pa.Table.from_pylist([row], schema=_SCHEMA)
+        columns = [pa.repeat(name, len(rows)), pa.arange(first, first + len(rows)), pa.array(rows, pa.binary())]
+        self._parquet.write_table(pa.table(columns, schema=SEALED), row_group_size=GROUP_ROWS)
 
 
 def file_sha256(path: Path) -> bytes:
@@ -184,52 +144,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _structure() -> str:
-    members = ",".join(f'"{name}":"{kind}"' for name, kind in (_TOP | _READ_ONCE).items())
-    data = ",".join(f'"{name}":"{kind}"' for name, kind in (_DATA | dict.fromkeys(_MAPS, "JSON")).items())
-    return f'{{{members},"data":{{{data}}}}}'
-
-
-def _fits() -> str:
-    """Whether the leaf is an event of version 2, of this partner, with members that can be reckoned with."""
-    amounts = [f"x.data.{name}" for name in _DATA if name.endswith("_minor")]
-    small = [f"coalesce({each} BETWEEN -{_LARGEST_MINOR} AND {_LARGEST_MINOR}, true)" for each in amounts]
-    rules = [
-        f"x.v = {LEAF_VERSION}",
-        f"coalesce(x.partner, '{NOBODY}') = $partner",
-        "x.type IS NOT NULL",
-        "x.business_day IS NOT NULL",
-        "regexp_full_match(x.event_id, '[A-Za-z0-9_.:-]+')",
-        f"x.occurred_at_ms BETWEEN {EARLIEST_MS} AND {END_MS - 1}",
-        f"x.recorded_at_ms BETWEEN {EARLIEST_MS} AND {END_MS - 1}",
-        f"coalesce(x.data.anchor_at_ms BETWEEN {EARLIEST_MS} AND {END_MS - 1}, true)",
-        f"x.amount_minor BETWEEN -{_LARGEST_MINOR} AND {_LARGEST_MINOR}",
-        *small,
-    ]
-    return f"coalesce({' AND '.join(rules)}, false)"
-
-
-def _columns() -> str:
-    flat = [f"x.{name}" for name in _TOP] + [f"x.data.{name}" for name in _DATA]
-    flat += [f"x.data.{name}::VARCHAR AS {name}" for name in _MAPS]
-    return ", ".join(flat)
-
-
-# Without ORDER BY: DuckDB keeps the order of what it scans, and sorting costs a sixth of all.
-_TYPED = f"""SELECT $partner AS partner, {_fits()} AS fits, {_columns()}
-    FROM (SELECT from_json(leaf, '{_structure()}') AS x FROM raw)"""
-_ARROW = {_TEXT: pa.string(), _LONG: pa.int64(), "INTEGER": pa.int32()}
-_SCHEMA = pa.schema(
-    [("partner", pa.string()), ("seq", pa.int64()), ("fits", pa.bool_())]
-    + [(name, _ARROW[kind]) for name, kind in (_TOP | _DATA).items()]
-    + [(name, pa.string()) for name in _MAPS]
-    + [("leaf", pa.binary())]
-)
-_REPEATING = ["partner", "type", "contract", "currency", "business_day", "discount", "goal", "site", "mcc"]
-NO_FACTS = (
-    _SCHEMA.empty_table()
-    .append_column("part", pa.array([], pa.int64()))
-    .append_column("day", pa.array([], pa.string()))
-)

@@ -106,7 +106,7 @@ def _top(level: list[bytes]) -> bytes:
 
 def _level_above(level: list[bytes]) -> list[bytes]:
     """Pairs hashed left to right; an odd last node moves up as it is, which is the RFC's split at a power of two."""
-    pairs = [sha256(_NODE + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)]
+    pairs = [sha256(_NODE + left + right).digest() for left, right in zip(level[::2], level[1::2], strict=False)]
     if len(level) % 2:
         pairs.append(level[-1])
     return pairs

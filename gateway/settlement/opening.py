@@ -13,11 +13,18 @@ class FactsDisagree(Exception):
 
 @dataclass(frozen=True, slots=True)
 class KnownVersion:
-    """A contract version whose `contract.effective` was recorded; `sha256` (hex) of its canonical document."""
+    """A contract version whose `contract.effective` was recorded; `sha256` (hex) of its canonical document.
+
+    `start_ms`, where its term begins, tells also a program that cannot read the document when it is needed.
+    """
 
     contract: str
     version: int
     sha256: str
+    start_ms: int
+
+    def members(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("contract", "sha256", "start_ms", "version")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,7 @@ class Opening:
             "carried_minor": self.carried_minor,
             "funded": dict(self.funded),
             "ranks": dict(self.ranks),
-            "versions": [{"contract": v.contract, "sha256": v.sha256, "version": v.version} for v in self.versions],
+            "versions": [version.members() for version in self.versions],
         }
 
     @classmethod
@@ -46,6 +53,6 @@ class Opening:
         """What the closing of the statement before says."""
         return cls(
             carried_minor=members["carried_minor"], ranks=members["ranks"], funded=members["funded"],
-            versions=tuple(KnownVersion(v["contract"], v["version"], v["sha256"]) for v in members["versions"]),
+            versions=tuple(KnownVersion(**version) for version in members["versions"]),
             accrued_root=bytes.fromhex(members["accrued"]["root"]), accrued_size=members["accrued"]["size"],
         )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import msgspec
 
-from gateway import audit, metrics
-from gateway.call import Answer, OpsCall
+from gateway import metrics
+from gateway.call import Answer, OpsCall, Reason
 from gateway.clock import Day, local_day
 from gateway.database import Connection, Database
 from gateway.events.outbox import BANK_ZONE, Event, append, business_date
@@ -44,16 +44,17 @@ class CalculateStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class ApproveStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """The approver names what was looked at: the SHA-256 (hex) of the file."""
+    """The approver names what was looked at, the SHA-256 (hex) of the file, and says why it is right."""
 
     role: Literal["maker", "checker"]
     sha256: str
+    reason: Reason
 
 
 class RefuseStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
     """Why: it stands in the audit trail and on the statement."""
 
-    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ class SettlementOps:
             row = await _next_statement(conn, call, to_day=to_day, currency=currency)
             await statements.insert_statement(conn, row)
             await wish(conn, calculation_of(row), operator_id=row.requested_by, now_ms=call.now_ms)
-            await _record(
-                conn, call, action="statement.requested", subject=row.statement_id,
+            await call.record(
+                conn, action="statement.requested", subject=row.statement_id,
                 detail={"partner": row.partner_id, "from": row.from_day.isoformat(), "to": row.to_day.isoformat()},
             )  # fmt: skip
         return Answer(202, {"Data": statement_members(row)})
@@ -119,9 +120,9 @@ class SettlementOps:
             await statements.save_approval(conn, row.statement_id, approval, now_ms=call.now_ms)
             state = state_after([*given, approval])
             await statements.save_state(conn, row.statement_id, state=state, issued_at_ms=None)
-            await _record(
-                conn, call, action="statement.approved", subject=row.statement_id,
-                detail={"role": wanted.role, "sha256": wanted.sha256},
+            await call.record(
+                conn, action="statement.approved", subject=row.statement_id,
+                detail={"role": wanted.role, "sha256": wanted.sha256, "reason": wanted.reason},
             )  # fmt: skip
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": state}})
 
@@ -133,7 +134,7 @@ class SettlementOps:
             check_refusable(row.state)
             by = f"refused by {call.operator.operator_id}: {reason}"
             await statements.save_refused(conn, row.statement_id, reason=by)
-            await _record(conn, call, action="statement.refused", subject=row.statement_id, detail={"reason": reason})
+            await call.record(conn, action="statement.refused", subject=row.statement_id, detail={"reason": reason})
         metrics.count("parasol_statements_total", state="REFUSED")
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": "REFUSED"}})
 
@@ -146,7 +147,8 @@ class SettlementOps:
             assert row.totals is not None, "an approved statement has its totals"
             await append(conn, [_issued(row, now_ms=call.now_ms)], now_ms=call.now_ms)
             await wish(conn, booking_of(row), operator_id=call.operator.operator_id, now_ms=call.now_ms)
-            await _record(conn, call, action="statement.issued", subject=row.statement_id, detail=dict(row.totals))
+            detail = {**row.totals, "reason": call.body.reason}
+            await call.record(conn, action="statement.issued", subject=row.statement_id, detail=detail)
         metrics.count("parasol_statements_total", state="ISSUED")
         metrics.gauge("parasol_settlement_accrued_minor", row.totals["net_minor"], partner=row.partner_id)
         return Answer(200, {"Data": {"StatementId": row.statement_id, "Status": "ISSUED"}})
@@ -194,10 +196,3 @@ async def _statement(conn: Connection, call: OpsCall, *, lock: bool) -> Statemen
     if row is None:
         raise UnknownResource("There is no such statement; see GET /admin/v1/statements")
     return row
-
-
-async def _record(conn: Connection, call: OpsCall, *, action: str, subject: str, detail: dict[str, Any]) -> None:
-    await audit.record(
-        conn, actor=call.operator.operator_id, action=action, subject=subject, detail={**detail, "from": call.source},
-        now_ms=call.now_ms,
-    )  # fmt: skip

@@ -1,9 +1,10 @@
 """Sealing a business day: each partner's tree, the tree over the partners, the signed head. Pure but for the signer."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import date
 from hashlib import sha256
+from itertools import groupby
+from operator import itemgetter
 
 from gateway.jsonio import canonical
 from gateway.settlement.merkle import GrowingTree, inclusion_path, root_of
@@ -22,36 +23,36 @@ class DaySealer:
         self._trees: dict[str, GrowingTree] = {}
 
     def add(self, batch: Sequence[tuple[str | None, bytes]]) -> None:
-        by_partner: defaultdict[str | None, list[bytes]] = defaultdict(list)
-        for partner, leaf in batch:
-            by_partner[partner].append(leaf)
-        for name, leaves in by_partner.items():
-            self._trees.setdefault(name or NOBODY, GrowingTree()).extend(leaves)
+        for name, pairs in groupby(batch, key=itemgetter(0)):
+            tree = self._trees.get(name or NOBODY)
+            if tree is None:
+                tree = self._trees[name or NOBODY] = GrowingTree()
+            tree.extend([leaf for _, leaf in pairs])
 
     def trees(self) -> tuple[PartnerTree, ...]:
-        """The partners' trees so far, by name: what a rebuilt file is compared with."""
+        """The partners' trees so far, by name: what is sealed, and what a rebuilt file is compared with."""
         return tuple(PartnerTree(name, tree.size, tree.root()) for name, tree in sorted(self._trees.items()))
 
-    def seal(
-        self, day: date, *, bank: str, previous_head_hash: bytes, audit_head: bytes | None,
-        sign: Callable[[bytes], str],
-    ) -> SealedDay:  # fmt: skip
-        """The sealed day. `sign` makes a compact JWS of the head; `audit_head` is the hash of the audit chain's end."""
-        trees = self.trees()
-        root = root_of([partner_leaf(tree) for tree in trees])
-        count = sum(tree.size for tree in trees)
-        head = {
-            "audit_head": audit_head.hex() if audit_head is not None else None,
-            "bank": bank,
-            "business_day": day.isoformat(),
-            "event_count": count,
-            "format": HEAD_FORMAT,
-            "previous_head_hash": previous_head_hash.hex(),
-            "root_hash": root.hex(),
-            "tree_size": len(trees),
-        }
-        signed = canonical(head)
-        return SealedDay(day, head, sign(signed), sha256(signed).digest(), root, count, trees)
+
+def seal_day(
+    day: date, trees: tuple[PartnerTree, ...], *, bank: str, previous_head_hash: bytes, audit_head: bytes | None,
+    sign: Callable[[bytes], str],
+) -> SealedDay:  # fmt: skip
+    """The sealed day. `sign` makes a compact JWS of the head; `audit_head` is the hash of the audit chain's end."""
+    root = root_of([partner_leaf(tree) for tree in trees])
+    count = sum(tree.size for tree in trees)
+    head = {
+        "audit_head": audit_head.hex() if audit_head is not None else None,
+        "bank": bank,
+        "business_day": day.isoformat(),
+        "event_count": count,
+        "format": HEAD_FORMAT,
+        "previous_head_hash": previous_head_hash.hex(),
+        "root_hash": root.hex(),
+        "tree_size": len(trees),
+    }
+    signed = canonical(head)
+    return SealedDay(day, head, sign(signed), sha256(signed).digest(), root, count, trees)
 
 
 def partner_leaf(tree: PartnerTree) -> bytes:

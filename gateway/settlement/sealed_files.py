@@ -8,54 +8,25 @@ partner first. Where the leaves themselves differ from the seal, nothing is sett
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import duckdb
-import pyarrow as pa
 import structlog
 
 from gateway import metrics
 from gateway.database import Database
 from gateway.jobs.model import JobFailed
-from gateway.settlement.facts import WRITER_VERSION, FactsFile, FactsWriter, file_sha256
+from gateway.settlement.day_file import read_day
+from gateway.settlement.drafts import DRAFT, SEALED, writing_in
+from gateway.settlement.facts import WRITER_VERSION, FactsFile, file_sha256
 from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
-from gateway.settlement.seal import DaySealer
 from gateway.settlement.store import days
 
-FOLDER = "sealed"
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
-UNWRITABLE = (OSError, ValueError, duckdb.Error, pa.ArrowException)  # what a writer of typed rows may stumble over
-Batch = Sequence[tuple[str | None, bytes]]
+FILE_MODE = 0o600
 log = structlog.get_logger(__name__)
-
-
-class Draft:
-    """A file written beside the seal of its day. The seal does not wait for it: one that fails is made later."""
-
-    def __init__(self, writer: FactsWriter) -> None:
-        self._writer: FactsWriter | None = writer
-
-    def add(self, batch: Batch) -> None:
-        try:
-            if self._writer is not None:
-                self._writer.add(batch)
-        except UNWRITABLE as error:
-            self._give_up(error)
-
-    def finish(self) -> FactsFile | None:
-        """None: it could not be written."""
-        try:
-            return self._writer.finish() if self._writer is not None else None
-        except UNWRITABLE as error:
-            self._give_up(error)
-            return None
-
-    def _give_up(self, error: Exception) -> None:
-        self._writer = None
-        log.error("sealed_file_put_off", exc_info=error)
 
 
 class SealBroken(JobFailed):
@@ -73,7 +44,7 @@ class SealedFiles:
     home: Path
 
     def place(self, day: date) -> Path:
-        return self.home / FOLDER / f"{day.isoformat()}.parquet"
+        return self.home / SEALED / f"{day.isoformat()}.parquet"
 
     async def ready(self, day: date, *, now_ms: int) -> Path:
         """The day's file, as the database knows it. Raises SealBroken."""
@@ -90,19 +61,17 @@ class SealedFiles:
             sealed = await days.sealed_day(conn, day)
         assert sealed is not None, "only sealed days have files"
         log.info("sealed_file_rebuilt", business_day=day)
-        sealer = DaySealer()
-        draft = self.draft(day)
-        with FactsWriter(draft) as writer:
-            await self.read(day, sealer.add, writer.add)
-            written = await asyncio.to_thread(writer.finish)
-        await self.keep(sealed, sealer.trees(), written=written, draft=draft, now_ms=now_ms)
+        async with self.drafting(day) as draft:
+            found = await read_day(self.database, day, place=draft)
+            if found.written is None:
+                raise JobFailed(f"the file of {day} cannot be written; the log says why")
+            await self.keep(sealed, found.trees, written=found.written, draft=draft, now_ms=now_ms)
 
     async def keep(
         self, sealed: SealedDay, trees: tuple[PartnerTree, ...], *, written: FactsFile, draft: Path, now_ms: int
     ) -> None:
         """Put the draft into its place, if its leaves are the sealed ones of all partners. Raises SealBroken."""
         if broken := differing(sealed.trees, trees):
-            await asyncio.to_thread(draft.unlink)
             metrics.count("parasol_seals_broken_total")
             log.error("seal_broken", business_day=sealed.day, count=len(broken))
             raise SealBroken(
@@ -115,29 +84,17 @@ class SealedFiles:
             file = SealedFile(written.sha256, written.rows, written.writer_version)
             await days.save_sealed_file(conn, sealed.day, file, now_ms=now_ms)
 
-    async def read(self, day: date, *takers: Callable[[Batch], None]) -> None:
-        """Every leaf of the day to each taker, in steps off the event loop; the next step is fetched meanwhile."""
-
-        def take(batch: Batch) -> None:
-            for taker in takers:
-                taker(batch)
-
-        working: asyncio.Future[None] | None = None
-        async with self.database.transaction() as conn:
-            async for batch in days.leaves_of(conn, day):
-                if working is not None:
-                    await working
-                working = asyncio.ensure_future(asyncio.to_thread(take, batch))
-            if working is not None:
-                await working
-
-    def draft(self, day: date) -> Path:
-        """A new place to write at, as two statements may need the same day made again at once; its folder is made, for
-        nobody else's eyes."""
-        folder = self.home / FOLDER
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        folder.chmod(FOLDER_MODE)
-        return folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}.draft"
+    @asynccontextmanager
+    async def drafting(self, day: date) -> AsyncIterator[Path]:
+        """A new place to write at, as two statements may need the same day made again at once; what has not been kept
+        in the end is removed."""
+        with ExitStack() as held:
+            folder = await asyncio.to_thread(held.enter_context, writing_in(self.home / SEALED))
+            draft = folder / f"{day.isoformat()}.{os.getpid()}.{secrets.token_hex(4)}{DRAFT}"
+            try:
+                yield draft
+            finally:
+                draft.unlink(missing_ok=True)
 
 
 def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> list[str]:

@@ -7,6 +7,7 @@ needs in memory goes back to the system when it ends.
 import asyncio
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from gateway.jsonio import decode
 from gateway.keyring import Keyring
 from gateway.partners.recorded import recorded_versions
 from gateway.settlement.calculation import SettledDay, Written, calculate
+from gateway.settlement.drafts import WORK, writing_in
 from gateway.settlement.engine import FactsDisagree, Opening
 from gateway.settlement.model import Counts, StatementRow
+from gateway.settlement.own_verification import VerifierLost, refusals
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement import STATEMENT_TYPE
 from gateway.settlement.statement_files import StatementFiles
 from gateway.settlement.store import days, results, statements
-from gateway.settlement.verify import verify_files
 
 CHAIN_LIMIT = (
     16 * 1024 * 1024
@@ -45,29 +47,25 @@ class Calculation:
     keyring: Keyring
     home: Path
     issuer: str
-    bank: str
 
     async def calculate(self, statement_id: str) -> None:
         """From CALCULATING to CALCULATED. Raises JobFailed: FAILED is what the job makes of it."""
         row = await self._row(statement_id)
         if row.state != "CALCULATING":
             return
-        files, folder = StatementFiles(self.home), self._folder(statement_id)
-        try:
+        with self._folder(statement_id) as folder:
             written = await self._write(row, folder, sign=self._sign)
             await self._verify(row, written, folder)
             await self._keep(row, written)
-            files.put(row.statement_id, written.file)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            StatementFiles(self.home).put(row.statement_id, written.file)
 
     async def remake(self, statement_id: str) -> None:
         """The same bytes as ever, or JobFailed."""
         row = await self._row(statement_id)
         assert row.sha256 is not None, "only a calculated statement has a file"
         assert row.signature is not None
-        signature, folder = row.signature, self._folder(statement_id)
-        try:
+        signature = row.signature
+        with self._folder(statement_id) as folder:
             written = await self._write(row, folder, sign=lambda _: signature)
             if written.sha256 != row.sha256:
                 raise JobFailed(
@@ -76,8 +74,6 @@ class Calculation:
                     final=True,
                 )
             StatementFiles(self.home).put(row.statement_id, written.file)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     async def _row(self, statement_id: str) -> StatementRow:
         async with self.database.connection() as conn:
@@ -85,12 +81,17 @@ class Calculation:
         assert row is not None, "a job's statement is there, and statements are kept"
         return row
 
-    def _folder(self, statement_id: str) -> Path:
-        """Empty, whatever an attempt of before has left."""
-        folder = StatementFiles(self.home).folder() / f"{statement_id}.work"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
-        return folder
+    @contextmanager
+    def _folder(self, statement_id: str) -> Iterator[Path]:
+        """Empty, whatever an attempt of before has left; gone in the end."""
+        with writing_in(StatementFiles(self.home).folder) as parent:
+            folder = parent / f"{statement_id}{WORK}"
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def _write(self, row: StatementRow, folder: Path, *, sign: Callable[[bytes], str]) -> Written:
         async with self.database.transaction() as conn:
@@ -102,7 +103,7 @@ class Calculation:
         contracts = [version.contract for version in versions if version.contract is not None]
         try:
             return await asyncio.to_thread(
-                calculate, self._header(row, previous), contracts=contracts, days=settled,
+                calculate, self._header(row, previous, settled=settled), contracts=contracts, days=settled,
                 opening=Opening.from_members(opening), accrued=_spooled(folder / SPOOL),
                 keys=self._keys(row.signature, settled), sign=sign, folder=folder,
             )  # fmt: skip
@@ -119,7 +120,10 @@ class Calculation:
             found.append(SettledDay(sealed, files.place(day)))
         return found
 
-    def _header(self, row: StatementRow, previous: StatementRow | None) -> dict[str, Any]:
+    def _header(
+        self, row: StatementRow, previous: StatementRow | None, *, settled: Sequence[SettledDay]
+    ) -> dict[str, Any]:
+        """The bank's name is that of the heads, which the verifier compares: no other setting can make them differ."""
         before = None
         if previous is not None:
             assert previous.sha256 is not None, "an issued statement has its file"
@@ -129,7 +133,7 @@ class Calculation:
                 "statement_id": previous.statement_id,
             }
         return {
-            "bank": row.bank or self.bank, "currency": row.currency, "from_day": row.from_day.isoformat(),
+            "bank": settled[-1].sealed.head["bank"], "currency": row.currency, "from_day": row.from_day.isoformat(),
             "issuer": row.issuer or self.issuer,
             "number": row.number, "partner": row.partner_id, "previous": before, "statement_id": row.statement_id,
             "to_day": row.to_day.isoformat(),
@@ -153,10 +157,12 @@ class Calculation:
         if previous is not None and self._is_small(previous):
             paths.insert(0, shutil.copyfile(StatementFiles(self.home).path(previous.statement_id), folder / "before"))
         jwks = {"keys": [dict(key.public_jwk) for key in self.keyring.statement_keys()]}
-        report = await asyncio.to_thread(verify_files, paths, jwks=jwks)
-        if not report.accepted:
-            faults = [fault for file in report.files for fault in file.faults]
-            raise JobFailed(f"our own verifier refuses it: {'; '.join(faults[:3]) or 'without a word'}", final=True)
+        try:
+            faults = await refusals(paths, jwks)
+        except VerifierLost as lost:
+            raise JobFailed(str(lost)) from lost
+        if faults:
+            raise JobFailed(f"our own verifier refuses it: {'; '.join(faults[:3])}", final=True)
 
     async def _keep(self, row: StatementRow, written: Written) -> None:
         """What issuing books and the next statement opens with; then CALCULATED, all in one transaction."""
@@ -169,9 +175,11 @@ class Calculation:
                 place += len(commissions)
             for changes in written.accrued_changes():
                 await results.save_accrued(conn, row, changes)
+            bank = await days.sealing_bank(conn)
+            assert bank is not None, "a statement has sealed days"
             kept = await statements.save_calculated(
                 conn, row.statement_id, totals=written.totals.members(), closing=written.closing.members(),
-                counts=counts, signature=written.signature, bank=self.bank, issuer=self.issuer,
+                counts=counts, signature=written.signature, bank=bank, issuer=self.issuer,
             )  # fmt: skip
             if not kept:
                 raise JobFailed("it was withdrawn meanwhile", final=True)

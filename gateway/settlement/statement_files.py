@@ -1,35 +1,62 @@
-"""Statements' files on this disk: put into place whole, checked against the statement's hash, read in steps."""
+"""Statements' files on this disk: put into place whole, read once, in steps that are hashed on their way.
+
+A file is checked when it is made or made again. What happens to it on the disk afterwards shows when it is read: a
+small one is refused before it is sent; of a large one the last step is kept back, so that nobody gets it whole.
+"""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncGenerator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-FOLDER = "statements"
-FOLDER_MODE, FILE_MODE = 0o700, 0o600
+from gateway.settlement.drafts import STATEMENTS
+
+FILE_MODE = 0o600
 STEP_BYTES = 256 * 1024  # what a worker reads, hashes or sends at a time
 MEDIA_TYPES = {True: ("application/json", "json"), False: ("application/x-tar", "tar")}  # a JSON document begins with {
 
 
+class StatementFileDiffers(Exception):
+    """Found at its end: what was read is not the statement's file. Its last step was not handed out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file whose bytes are the statement's. What was opened is what is sent, whatever takes its place meanwhile."""
+    """What was opened is what is sent and hashed, whatever takes its place meanwhile."""
 
     file: BinaryIO
-    size: int
+    stat: os.stat_result
+    digest: bytes
     content_type: str
     suffix: str
 
+    @property
+    def size(self) -> int:
+        return self.stat.st_size
+
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Steps of at most STEP_BYTES, read off the event loop; the next when the last one has been taken."""
+        """Steps of at most STEP_BYTES, read off the event loop; the next when the last one has been taken. Raises
+        StatementFileDiffers in place of the last one."""
+        found, left = sha256(), self.size
         try:
-            while chunk := await asyncio.to_thread(self.file.read, STEP_BYTES):
+            while left > 0:
+                chunk = await asyncio.to_thread(self._step, found)
+                left -= len(chunk)
+                if not chunk or (left <= 0 and found.digest() != self.digest):
+                    raise StatementFileDiffers
                 yield chunk
         finally:
             self.file.close()
+
+    def _step(self, found: "hashlib._Hash") -> bytes:
+        chunk = self.file.read(STEP_BYTES)
+        found.update(chunk)
+        return chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +65,12 @@ class StatementFiles:
 
     home: Path
 
+    @property
     def folder(self) -> Path:
-        folder = self.home / FOLDER
-        folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
-        folder.chmod(FOLDER_MODE)
-        return folder
+        return self.home / STATEMENTS
 
     def path(self, statement_id: str) -> Path:
-        return self.home / FOLDER / f"{statement_id}.statement"
+        return self.folder / f"{statement_id}.statement"
 
     def put(self, statement_id: str, made: Path) -> None:
         """Whole and on the disk, or not at all."""
@@ -54,24 +79,29 @@ class StatementFiles:
             os.fsync(file.fileno())
         made.replace(self.path(statement_id))
 
-    async def open(self, statement_id: str, digest: bytes) -> Opened | None:
-        """None: it is not here, or is not what the statement's SHA-256 says."""
+    async def open(self, statement_id: str, *, digest: bytes, size: int) -> Opened | None:
+        """None: it is not here, is of another size, or small enough to be seen at once and another one."""
+        return await asyncio.to_thread(self._open, statement_id, digest, size)
+
+    def remove(self, statement_id: str, opened: Opened) -> None:
+        """Unless another one has taken its place."""
+        path = self.path(statement_id)
+        if path.exists() and os.path.samestat(path.stat(), opened.stat):
+            path.unlink()
+
+    def _open(self, statement_id: str, digest: bytes, size: int) -> Opened | None:
         try:
-            file = await asyncio.to_thread(self.path(statement_id).open, "rb")
+            file = self.path(statement_id).open("rb")
         except OSError:
             return None
-        found, size, first = sha256(), 0, b""
-        while chunk := await asyncio.to_thread(_step, file, found):
-            first, size = first or chunk[:1], size + len(chunk)
-        if found.digest() != digest:
-            file.close()
-            return None
-        await asyncio.to_thread(file.seek, 0)
-        content_type, suffix = MEDIA_TYPES[first == b"{"]
-        return Opened(file, size, content_type, suffix)
-
-
-def _step(file: BinaryIO, found: "sha256") -> bytes:  # type: ignore[valid-type]
-    chunk = file.read(STEP_BYTES)
-    found.update(chunk)  # type: ignore[attr-defined]
-    return chunk
+        with ExitStack() as unless_taken:
+            unless_taken.callback(file.close)
+            stat = os.fstat(file.fileno())
+            if stat.st_size != size:
+                return None
+            begins = os.pread(file.fileno(), STEP_BYTES if size <= STEP_BYTES else 1, 0)
+            if size <= STEP_BYTES and sha256(begins).digest() != digest:
+                return None
+            unless_taken.pop_all()
+            content_type, suffix = MEDIA_TYPES[begins[:1] == b"{"]
+            return Opened(file, stat, digest, content_type, suffix)

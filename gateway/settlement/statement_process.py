@@ -24,7 +24,6 @@ class Order(msgspec.Struct, frozen=True):
 
     task: Literal["calculate", "remake"]
     statement_id: str
-    bank: str
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,7 +39,7 @@ async def carry_out(settings: Settings, order: Order) -> Outcome:
         keyring = Keyring(read_kek(settings.home_path, make=False))
         async with database.connection() as conn:
             await keyring.load(conn)
-        work = Calculation(database, keyring, settings.home_path, settings.issuer, order.bank)
+        work = Calculation(database, keyring, settings.home_path, settings.issuer)
         await (work.calculate if order.task == "calculate" else work.remake)(order.statement_id)
     except JobFailed as failed:
         return Outcome(str(failed), failed.final)

@@ -9,11 +9,8 @@ import msgspec
 import structlog
 
 from gateway import metrics
-from gateway.clock import local_day
 from gateway.database import Connection, Database
-from gateway.events.outbox import BANK_ZONE
 from gateway.jobs.model import Job, JobFailed, JobKind, Wish
-from gateway.partners.recorded import recorded_versions
 from gateway.refusal import StateConflict
 from gateway.settings import Settings, to_environment
 from gateway.settlement.model import StatementRow
@@ -47,11 +44,10 @@ class StatementProcesses:
     """Starts processes and waits for their word; one that is no longer waited for is ended."""
 
     settings: Settings
-    bank: str
 
     async def carry_out(self, task: str, statement_id: str) -> None:
         """Raises JobFailed with the process's words."""
-        order = msgspec.convert({"task": task, "statement_id": statement_id, "bank": self.bank}, Order)
+        order = msgspec.convert({"task": task, "statement_id": statement_id}, Order)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", MODULE, str(os.getpid()), stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE, env={**os.environ, **to_environment(self.settings)},
@@ -84,7 +80,6 @@ class StatementCalculation:
         row = await _statement_of(self.database, job)
         if row.state != "CALCULATING":
             return  # an attempt of before got as far as that
-        await self._check_terms(row)
         await files_ready(self.database, self.files, row, now_ms=now_ms)
         await self.processes.carry_out("calculate", row.statement_id)
         metrics.count("parasol_statements_total", state="CALCULATED")
@@ -101,20 +96,6 @@ class StatementCalculation:
         if await statements.last_number(conn, row.partner_id, row.currency) > row.number:
             raise StateConflict("A later statement has been asked for; this one stays failed")
         await statements.save_retried(conn, job.subject)
-
-    async def _check_terms(self, row: StatementRow) -> None:
-        """A version that this program cannot read may price any fact from its start on; and once its recording is in
-        the statement's days, its document belongs into the file, which our own verifier must read. Raises JobFailed."""
-        async with self.database.connection() as conn:
-            versions = await recorded_versions(conn, row.partner_id)
-        for version in versions:
-            starts, told = (local_day(at_ms, BANK_ZONE) for at_ms in (version.starts_ms, version.recorded_at_ms))
-            if version.contract is None and min(starts, told) <= row.to_day:
-                raise JobFailed(
-                    f"version {version.version} of contract {version.contract_id} starts on {starts} and cannot be "
-                    "read by this program: upgrade it, then try again",
-                    final=True,
-                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from gateway.jsonio import canonical
 from gateway.partners.contract import Contract, Discount, clock_range
-from gateway.settlement.facts import PARTIES
+from gateway.settlement.typed_facts import PARTIES
 from gateway.settlement.versions import Span
 
 DAY_MS = 86_400_000

@@ -15,7 +15,7 @@ from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import DEMO_OPENING_MINOR
 from gateway.demo.client import CallFailed, Token
 from gateway.money import Money
-from tests.conftest import CONSENTS, ISSUER, World
+from tests.conftest import CONSENTS, ISSUER, World, past_all_rules
 
 BASE = "/open-banking/v4.0/aisp"
 CONSENT_PATH = f"{BASE}/account-access-consents"
@@ -112,8 +112,8 @@ async def test_an_end_that_cannot_be_used_makes_no_consent(shared_world: World, 
 async def test_a_consent_whose_time_is_over_says_so(world: World) -> None:
     consent_id = await asked(world, BASIC, ExpirationDateTime=rfc3339(now_ms() + HOUR_MS))
     token = await world.client("parkco").approve(consent_id, kind=KIND, scope="accounts")
-    await world.sql("ALTER TABLE consent DISABLE TRIGGER consent_moves_forward")
-    await world.sql("UPDATE consent SET expires_ms = $1", now_ms() - 1)
+    async with past_all_rules(world.url) as conn:
+        await conn.execute("UPDATE consent SET expires_ms = $1", now_ms() - 1)
     assert (await read(world, f"{CONSENT_PATH}/{consent_id}")).json()["Data"]["Status"] == "EXPD"
     refused(await read(world, f"{BASE}/accounts", token), status=400, code="U009")
     ended = await world.client("parkco").call("DELETE", f"{CONSENT_PATH}/{consent_id}")
@@ -218,7 +218,9 @@ async def test_without_its_permission_nothing_is_read(shared_world: World) -> No
 async def test_the_apps_own_token_reads_no_account(shared_world: World) -> None:
     account = await own_account(shared_world)
     for rest in ("", f"/{account['account_id']}", f"/{account['account_id']}/balances"):
-        refused(await read(shared_world, f"{BASE}/accounts{rest}"), status=403, code="D006")
+        answer = await read(shared_world, f"{BASE}/accounts{rest}")
+        assert (answer.status_code, answer.content) == (401, b"")
+        assert answer.headers["www-authenticate"].startswith("DPoP ")
 
 
 # --- transactions ------------------------------------------------------------------------------------------------

@@ -15,11 +15,13 @@ from gateway.admission.tokens import TokenMemory
 from gateway.app import open_house
 from gateway.clock import now_ms
 from gateway.demo.client import PartnerClient, Token
+from gateway.oauth.store import revoke_bank_key
 from gateway.oauth.tokens import TokenContent, mint_access_token, verify_access_token
 from gateway.partners.apply import apply
 from gateway.refusal import Refusal
 from gateway.routes import POLICY_OPERATIONS
 from tests.conftest import ISSUER, ROOT, World, settings_for
+from tests.unit.oauth.certificates import certificate, thumbprint
 
 READ = "/partner/v1/campaigns"
 HEADER = "x-client-cert"
@@ -182,6 +184,72 @@ async def test_a_certificate_bound_token_is_admitted_with_its_certificate_only(h
     await with_certificates(home, database_url, "127.0.0.1", use)
 
 
+async def test_a_certificate_header_that_came_twice_is_refused(home: Path, database_url: str) -> None:
+    """The first certificate of two would have been believed, whoever wrote it."""
+
+    async def use(world: World) -> None:
+        mine, other = escaped_certificate("parkco"), escaped_certificate("thief")
+        token = await bound_token(world.client("parkco"), mine)
+        bearer = ("Authorization", f"Bearer {token}")
+        twice = await world.http.get(READ, headers=[bearer, (HEADER, mine), (HEADER, other)])
+        assert (twice.status_code, twice.json()["code"]) == (400, "header_invalid")
+        both = await world.http.get(READ, headers=[bearer, (HEADER, mine + other)])
+        assert (both.status_code, both.json()["code"]) == (401, "sender_not_proven")
+        form = {"grant_type": "client_credentials", **world.client("parkco").assertion()}
+        asked = await world.http.post(f"{ISSUER}/oauth/token", data=form, headers=[(HEADER, mine), (HEADER, other)])
+        assert (asked.status_code, asked.json()["error"]) == (400, "invalid_request")
+
+    await with_certificates(home, database_url, "127.0.0.1", use)
+
+
+@pytest.mark.parametrize("days", [(-20, -1), (1, 20)], ids=["expired", "not-yet"])
+async def test_a_certificate_whose_time_is_not_now_is_refused(
+    home: Path, database_url: str, days: tuple[int, int]
+) -> None:
+    async def use(world: World) -> None:
+        pem, der = certificate(days=days)
+        client = world.client("parkco")
+        form = {"grant_type": "client_credentials", "scope": "discounts"}
+        asked = await world.http.post(
+            f"{ISSUER}/oauth/token", data={**form, **client.assertion()}, headers={HEADER: quote(pem)}
+        )
+        assert (asked.status_code, asked.json()["error"]) == (400, "invalid_request")
+        good = verify(world, await bound_token(client, escaped_certificate("parkco")))
+        content = TokenContent(
+            good.client_id, good.subject, good.scopes, good.grant_id, {"x5t#S256": thumbprint(der)}, good.auth_key
+        )
+        keyring = world.house.foundation.keyring
+        token = mint_access_token(keyring, content, issuer=ISSUER, audience=ISSUER, now_s=int(time.time()))
+        read = await world.http.get(READ, headers={"Authorization": f"Bearer {token}", HEADER: quote(pem)})
+        assert (read.status_code, read.json()["code"]) == (401, "certificate_not_in_force")
+
+    await with_certificates(home, database_url, "127.0.0.1", use)
+
+
+async def test_a_token_of_a_revoked_bank_key_is_refused_and_of_a_retiring_one_is_not(world: World) -> None:
+    client, keyring = world.client("parkco"), world.house.foundation.keyring
+    token = await client.grant(grant_type="client_credentials", scope="discounts")
+    kid = keyring.signing_key("token").kid
+    assert (await client.call("GET", READ, token=token)).status_code == 200  # and is remembered from here on
+
+    async def change(make: Any) -> None:
+        async with world.house.database.transaction() as conn:
+            await make(conn)
+            await keyring.ensure(conn)
+        await world.house.foundation.feed.catch_up()
+
+    await change(lambda conn: keyring.rotate(conn, "token"))
+    assert keyring.signing_key("token").kid != kid
+    assert (await client.call("GET", READ, token=token)).status_code == 200
+    await change(lambda conn: revoke_bank_key(conn, kid, actor="test", reason="it got out", now_ms=1))
+    assert await refusal(world, token) == (401, "token_not_accepted")
+    assert kid not in {key["kid"] for key in (await world.http.get("/oauth/jwks")).json()["keys"]}
+    fresh = await client.grant(grant_type="client_credentials", scope="discounts")
+    assert (await client.call("GET", READ, token=fresh)).status_code == 200
+    (row,) = await world.sql("SELECT detail FROM audit WHERE action = 'bank_key.revoke'")
+    assert row["detail"]["reason"] == "it got out"
+
+
 async def test_a_certificate_header_that_no_trusted_proxy_set_is_not_believed(home: Path, database_url: str) -> None:
     async def use(world: World) -> None:
         answer = await world.http.post(
@@ -190,6 +258,6 @@ async def test_a_certificate_header_that_no_trusted_proxy_set_is_not_believed(ho
             headers={HEADER: escaped_certificate("parkco")},
         )
         assert answer.status_code == 400
-        assert answer.json()["error"] == "invalid_dpop_proof"
+        assert answer.json()["error"] == "invalid_request"
 
     await with_certificates(home, database_url, "10.1.2.3", use)

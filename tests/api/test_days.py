@@ -37,14 +37,19 @@ async def days_with_events(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "spelling",
-    ["20200102", "2026-W01-1", "2020-1-2", "2020-002", "2020-02-30", "+2020-01-02", "２０２０-01-02", "today"],
+    "spelling", ["20200102", "2026-W01-1", "2020-1-2", "2020-002", "2020-02-30", "+2020-01-02", "today"]
 )
 async def test_a_day_has_one_spelling(shared_world: World, spelling: str) -> None:
     assert await refused(shared_world, spelling) == (400, "body_malformed")
     shown = await shared_world.ops("ops-maker", "GET", f"/admin/v1/days/{spelling}")
     asked = await ask_to_calculate(shared_world, spelling)
     assert [(a.status_code, a.json()["code"]) for a in (shown, asked)] == [(400, "body_malformed")] * 2
+
+
+async def test_a_day_in_other_digits_is_no_path_and_no_day(shared_world: World) -> None:
+    assert await refused(shared_world, "２０２０-01-02") == (404, "unknown_path")
+    asked = await ask_to_calculate(shared_world, "２０２０-01-02")
+    assert (asked.status_code, asked.json()["code"]) == (400, "body_malformed")
 
 
 async def test_a_day_before_the_last_head_is_refused_and_later_days_still_close(world: World) -> None:

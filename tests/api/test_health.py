@@ -1,9 +1,13 @@
 """Alive, ready, counted: what balancers and dashboards ask."""
 
+from pathlib import Path
+
 import asyncpg
+import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.conftest import World
+from gateway.app import open_house
+from tests.conftest import ISSUER, World, past_all_rules, settings_for
 
 
 async def test_a_working_gateway_is_alive_and_ready(world: World) -> None:
@@ -14,14 +18,16 @@ async def test_a_working_gateway_is_alive_and_ready(world: World) -> None:
 
 
 async def test_a_gateway_is_not_ready_while_the_schema_lacks_a_migration(world: World) -> None:
-    await world.sql("DELETE FROM _yoyo_migration WHERE migration_id = '0008.settlement'")
+    async with past_all_rules(world.url) as conn:
+        await conn.execute("DELETE FROM _yoyo_migration WHERE migration_id = '0008.settlement'")
     ready = await world.http.get("/readyz")
     assert (ready.status_code, ready.json()["missing"]) == (503, "migrations")
     assert (await world.http.get("/healthz")).status_code == 200
 
 
 async def test_a_newer_schema_does_not_stop_an_older_program(world: World) -> None:
-    await world.sql("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('x', '9999.from-the-future')")
+    async with past_all_rules(world.url) as conn:
+        await conn.execute("INSERT INTO _yoyo_migration VALUES ('x', '9999.from-the-future')")
     assert (await world.http.get("/readyz")).status_code == 200
 
 
@@ -53,3 +59,12 @@ async def test_requests_and_refusals_are_on_the_metrics_page(world: World) -> No
         "parasol_requests_total", ("code", "404"), ("operation", "unmatched"), ("outcome", "unmatched"), ("partner", "")
     ] >= 1  # fmt: skip
     assert ("parasol_config_generation",) in counted
+
+
+async def test_metrics_with_a_port_of_their_own_are_not_beside_the_rest(home: Path, database_url: str) -> None:
+    settings = settings_for(home, database_url, metrics_port=9464)
+    async with open_house(settings) as house:
+        transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
+        async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
+            assert (await http.get("/metrics")).status_code == 404
+            assert (await http.get("/healthz")).status_code == 200

@@ -70,7 +70,7 @@ async def test_a_filter_that_nothing_can_match_is_refused(shared_world: World, f
 async def test_jobs_are_for_operators_and_an_unknown_one_is_not_found(shared_world: World) -> None:
     assert (await shared_world.http.get("/admin/v1/jobs")).status_code == 401
     for method, tail in (("GET", ""), ("POST", "/retry"), ("POST", "/withdrawal")):
-        body = {"json": {"Reason": "x"}} if tail == "/withdrawal" else {}
+        body = {"json": {"Reason": "x"}} if tail else {}
         answer = await shared_world.ops("ops-maker", method, f"/admin/v1/jobs/job_none{tail}", **body)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_resource")
 
@@ -78,14 +78,14 @@ async def test_jobs_are_for_operators_and_an_unknown_one_is_not_found(shared_wor
 async def test_a_failed_calculation_is_tried_again_once_its_cause_is_mended(world: World) -> None:
     statement, job = await a_failed_calculation(world)
     await swap_a_byte(world)
-    answer = await act(world, job, "retry")
+    answer = await act(world, job, "retry", Reason="the cause is mended")
     assert (answer.status_code, answer.json()["Data"]["Status"]) == (200, "WAITING")
     assert (await show_statement(world, statement["StatementId"]))["Status"] == "CALCULATING"
     await world.do_chores()
     assert (await show_statement(world, statement["StatementId"]))["Status"] == "CALCULATED"
     told = await world.sql("SELECT actor FROM audit WHERE action = 'job.retried'")
     assert [row["actor"] for row in told] == ["ops-maker"]
-    done = await act(world, job, "retry")
+    done = await act(world, job, "retry", Reason="the cause is mended")
     assert (done.status_code, done.json()["code"]) == (409, "state_conflict")
 
 
@@ -94,7 +94,7 @@ async def test_a_failed_calculation_is_not_tried_again_behind_a_later_one(world:
     await swap_a_byte(world)
     later = await calculate(world, today())
     assert (later["Number"], later["Status"]) == (2, "CALCULATED")
-    answer = await act(world, job, "retry")
+    answer = await act(world, job, "retry", Reason="the cause is mended")
     assert (answer.status_code, answer.json()["code"]) == (409, "state_conflict")
 
 

@@ -65,3 +65,17 @@ async def test_a_payment_changed_after_it_was_signed_moves_nothing(world: World)
     answer = await client.call("POST", PAYMENTS, token=token, content=sent, headers=headers)
     refused(answer, status=400, code="U015")
     assert (await spent(world), await world.sql("SELECT 1 FROM payment")) == (0, [])
+
+
+async def test_a_signed_payment_with_two_amounts_is_refused(world: World) -> None:
+    """msgspec takes the last one, another reader the first: nobody could say which one was signed."""
+    consent_id, token = await given(world)
+    client = world.client("parkco")
+    amount = '"InstructedAmount": {"Amount": "1.00", "Currency": "CNY"}'
+    once = json.dumps(payment_body(consent_id, "1.00"))
+    assert amount in once
+    twice = once.replace(amount, amount.replace("1.00", "100.00") + ", " + amount).encode()
+    headers = {"Content-Type": "application/json", "x-jws-signature": client.detached_signature(twice)}
+    answer = await client.call("POST", PAYMENTS, token=token, content=twice, headers=headers)
+    refused(answer, status=400, code="U002")
+    assert await world.sql("SELECT 1 FROM payment") == []

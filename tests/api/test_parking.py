@@ -230,7 +230,7 @@ async def test_only_an_authorised_mandate_of_ones_own_can_pay(world: World) -> N
         return answer.status_code, answer.json()["code"]
 
     assert await refused("cns_nowhere") == (404, "unknown_resource")
-    assert await refused(await consent(world, partner="shopco")) == (403, "foreign_resource")
+    assert await refused(await consent(world, partner="shopco")) == (404, "unknown_resource")
     assert await refused(await consent(world, kind=ConsentKind.ACCOUNT_ACCESS)) == (422, "consent_not_mandate")
     async with world.house.database.transaction() as conn:
         waiting = await consents.create(

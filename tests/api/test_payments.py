@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from gateway.clock import now_ms, rfc3339
@@ -135,15 +136,32 @@ async def test_nobody_reads_anothers_payment(world: World) -> None:
 
 
 # --- funds -------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("amount", "said"), [("1000000.00", "Available"), ("1000000.01", "NotAvailable")])
-async def test_funds_are_confirmed_without_telling_the_balance(world: World, amount: str, said: str) -> None:
-    consent_id, token = await given(world)
+async def ask_funds(world: World, consent_id: str, token: Any, amount: str) -> httpx.Response:
     question = {"ConsentId": consent_id, "Reference": "r", "InstructedAmount": {"Amount": amount, "Currency": "CNY"}}
     path = f"{MANDATES}/{consent_id}/funds-confirmation"
-    answer = await world.client("parkco").call("POST", path, token=token, body={"Data": question}, sign="jws")
+    return await world.client("parkco").call("POST", path, token=token, body={"Data": question}, sign="jws")
+
+
+@pytest.mark.parametrize(("amount", "said"), [("100.00", "Available"), ("100.01", "NotAvailable")])
+async def test_funds_are_confirmed_without_telling_the_balance(world: World, amount: str, said: str) -> None:
+    consent_id, token = await given(world)
+    await world.sql("UPDATE sandbox_bank.account SET balance_minor = 10000")
+    answer = await ask_funds(world, consent_id, token, amount)
     assert answer.status_code == 201, answer.text
     assert answer.json()["Data"]["FundsAvailableResult"]["FundsAvailable"] == said
     assert await spent(world) == 0
+
+
+@pytest.mark.parametrize(("paid", "most"), [("0", "200.00"), ("150.00", "150.00")])
+async def test_funds_are_confirmed_for_no_more_than_could_be_paid_now(world: World, paid: str, most: str) -> None:
+    """Or a partner with a mandate over 200 a call finds out whether there are a million, by halving."""
+    consent_id, token = await given(world)
+    if paid != "0":
+        assert (await pay(world, token, payment_body(consent_id, paid))).status_code == 201
+    assert (await ask_funds(world, consent_id, token, most)).status_code == 201
+    above = most.replace(".00", ".01")
+    refused(await ask_funds(world, consent_id, token, above), status=400, code="U014")
+    refused(await ask_funds(world, consent_id, token, "999999.00"), status=403, code="U014")
 
 
 async def test_funds_are_confirmed_for_the_tokens_own_mandate_only(world: World) -> None:

@@ -175,7 +175,7 @@ async def test_steps_on_another_partners_redemption_or_none_are_refused(world: W
     redemption_id = await held(world)
     before = await traces(world)
     foreign = await post(world, f"/redemptions/{redemption_id}/{step}", data, partner="shopco")
-    assert (foreign.status_code, foreign.json()["code"]) == (403, "foreign_resource")
+    assert (foreign.status_code, foreign.json()["code"]) == (404, "unknown_resource")
     unknown = await post(world, f"/redemptions/rdm_nowhere/{step}", data)
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_resource")
     assert await traces(world) == before
@@ -184,7 +184,7 @@ async def test_steps_on_another_partners_redemption_or_none_are_refused(world: W
 async def test_reading_another_partners_redemption_or_none_is_refused(world: World) -> None:
     redemption_id = await held(world)
     foreign = await world.client("shopco").call("GET", f"{BASE}/redemptions/{redemption_id}")
-    assert (foreign.status_code, foreign.json()["code"]) == (403, "foreign_resource")
+    assert (foreign.status_code, foreign.json()["code"]) == (404, "unknown_resource")
     unknown = await world.client("parkco").call("GET", f"{BASE}/redemptions/rdm_nowhere")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_resource")
 

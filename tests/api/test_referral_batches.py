@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.referral_calls import CSV, PHONE, V1, csv_file, declaration, send, token_of
-from tests.conftest import World
+from tests.conftest import ISSUER, World
 
 
 async def test_a_batch_gives_a_result_for_each_row(world: World) -> None:
@@ -112,3 +112,28 @@ async def test_a_query_that_means_nothing_is_refused(world: World, query: str) -
     batch = await send(world, "parkco", csv_file("x"))
     answer = await world.client("parkco").call("GET", f"{V1}/referral-batches/{batch['BatchId']}/results?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "query_malformed")
+
+
+@pytest.mark.parametrize("whose", ["nobody", "another"])
+async def test_a_file_for_no_batch_of_ones_own_is_refused_before_a_byte_of_it_is_read(world: World, whose: str) -> None:
+    client = world.client("shopco")
+    batch = (await send(world, "parkco", csv_file("x")))["BatchId"] if whose == "another" else "rbt_nothing"
+    path = f"{V1}/referral-batches/{batch}/file"
+    token, asked = await client.token("referrals"), []
+    proof = client.proof("PUT", ISSUER + path, access_token=token.value)
+    given = {"authorization": f"DPoP {token.value}", "dpop": proof, "content-length": "1000000", **CSV}
+    headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
+    scope = {"type": "http", "method": "PUT", "path": path, "raw_path": path.encode(), "query_string": b"",
+             "headers": headers, "client": ("127.0.0.1", 1)}  # fmt: skip
+    told: list[Any] = []
+
+    async def receive() -> Any:
+        asked.append("a piece of the file")
+        return {"type": "http.disconnect"}
+
+    async def answer(message: Any) -> None:
+        told.append(message)
+
+    await world.house.edge(scope, receive, answer)
+    assert told[0]["status"] == 404
+    assert asked == []

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.clock import now_ms
+from gateway.oauth.store import revoke_bank_key
 from gateway.referrals import link as rules
 from gateway.referrals.store import links
 from tests.api.referral_calls import PHONE, V1, activated, csv_file, opened, reach, send, token_of
@@ -72,6 +73,19 @@ async def test_a_forged_code_is_refused_and_leaves_no_scan(world: World) -> None
         answer = await world.http.get(f"{base}/{forged}")
         assert answer.status_code == 404, forged
     assert not await world.sql("SELECT FROM referral_scan")
+
+
+async def test_a_link_signed_by_a_revoked_key_of_the_bank_leads_nowhere(world: World) -> None:
+    link, keyring = await make_link(world), world.house.foundation.keyring
+    kid = keyring.signing_key("link").kid
+    async with world.house.database.transaction() as conn:
+        await keyring.rotate(conn, "link")
+    assert (await world.http.get(link["Url"])).status_code == 303, "a key that signs no more is still good"
+    async with world.house.database.transaction() as conn:
+        await revoke_bank_key(conn, kid, actor="test", reason="it got out", now_ms=now_ms())
+        await keyring.ensure(conn)
+    assert (await world.http.get(link["Url"])).status_code == 404
+    await follow(world, await make_link(world))
 
 
 async def test_terms_changed_in_the_database_break_the_link(world: World) -> None:

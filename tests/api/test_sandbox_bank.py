@@ -86,7 +86,7 @@ async def test_events_reach_the_goal_feed_once_and_in_order(world: World) -> Non
         ({"Phone": "+8613900009999"}, 404, "unknown_resource"),
         ({"Kind": "ACCOUNT_OPENED"}, 400, "body_malformed"),
         ({"OccurredDateTime": "2026-01-02T03:04:05"}, 400, "body_malformed"),
-        ({"OccurredDateTime": rfc3339(now_ms() + 86_400_000)}, 400, "moment_in_future"),
+        pytest.param({"OccurredDateTime": rfc3339(now_ms() + 86_400_000)}, 400, "moment_in_future", id="tomorrow"),
         ({"Amount": {"Amount": "1.001", "Currency": "CNY"}}, 400, "amount_malformed"),
         ({"Amount": {"Amount": "1.00", "Currency": "EUR"}}, 400, "currency_not_kept"),
         ({"EventId": ""}, 400, "body_malformed"),

@@ -89,7 +89,7 @@ async def test_what_was_signed_before_a_rotation_is_checked_with_the_keys_of_aft
 
 async def rotate(world: World) -> None:
     settings: Settings = world.house.foundation.settings
-    await rotate_statement_key(world.house.database, settings, actor="test")
+    await rotate_statement_key(world.house.database, settings, actor="test", reason="test")
     await world.house.foundation.feed.catch_up()
 
 
@@ -111,7 +111,7 @@ async def test_the_rotation_of_another_purpose_keeps_its_last_key_published(worl
 
 def test_the_command_that_rotates_says_what_it_needs() -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "gateway.cli", "rotate-statement-key", "--home", "/nowhere"],
+        [sys.executable, "-m", "gateway.cli", "rotate-statement-key", "--reason", "test", "--home", "/nowhere"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == 2

@@ -1,21 +1,23 @@
 """Contract versions as the partner meets them: a later one changes nothing yet, one that cannot be read says so."""
 
 import shutil
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.clock import now_ms
+from gateway.clock import now_ms, to_ms
 from gateway.database.changes import announce
 from gateway.document import DocumentInvalid
+from gateway.events.outbox import BANK_ZONE, Event, append
 from gateway.jsonio import canonical, decode
 from gateway.partners.apply import apply
 from gateway.partners.contract import FOREVER_MS
-from gateway.partners.recording import PICTURE_LIMIT_S
+from gateway.partners.snapshot import DOOR_LIMIT_S
 from gateway.routes import POLICY_OPERATIONS
+from tests.api.settling import approved, calculate, close, issue, jobs, later, redeem, today
 from tests.api.test_console import enter, key_of
 from tests.api.test_redemptions import ORDER, held, post
 from tests.conftest import ROOT, World
@@ -45,17 +47,25 @@ min_pay_minor = 99_999
 
 
 async def record_unreadable(world: World, *, starts_ms: int) -> None:
-    """What a newer program would record: a term that this one does not know."""
+    """What a newer program would record, event and all: a term that this one does not know."""
+    recorded_ms = now_ms()
     async with world.house.database.transaction() as conn:
         body = await conn.fetchval("SELECT body FROM document WHERE id = 'parkco-2025'")
         body["contract"] |= {"version": 2, "halo": "golden"}
+        digest = sha256(canonical(body)).digest()
         await conn.execute(
             """INSERT INTO document (kind, id, partner_id, applied_by, currency, version, body, sha256, applied_at_ms,
                    starts_ms, ends_ms)
                VALUES ('contract', 'parkco-2025', 'parkco', 'newer', 'CNY', 2, $1, $2, $3, $4, $5)""",
-            body, sha256(canonical(body)).digest(), now_ms(), starts_ms, FOREVER_MS,
+            body, digest, recorded_ms, starts_ms, FOREVER_MS,
         )  # fmt: skip
-        await announce(conn, "contract", "parkco-2025", now_ms=now_ms())
+        told = {"sha256": digest.hex(), "start_ms": starts_ms, "end_ms": FOREVER_MS}
+        effective = Event(
+            "contract.effective", recorded_ms, told, partner="parkco", contract="parkco-2025", contract_version=2,
+            currency="CNY",
+        )  # fmt: skip
+        await append(conn, [effective], now_ms=recorded_ms)
+        await announce(conn, "contract", "parkco-2025", now_ms=recorded_ms)
     await world.house.foundation.feed.catch_up()
 
 
@@ -116,6 +126,31 @@ async def test_what_happened_before_the_unreadable_version_is_priced_as_before(w
     assert await prices(world) == before
 
 
+async def test_settlement_stops_at_the_start_of_an_unreadable_version_and_for_that_partner_only(world: World) -> None:
+    """It stopped from the recording on: a version of next month held back what was due today."""
+    day = today()
+    await redeem(world, "idt_1_a")
+    await record_unreadable(
+        world, starts_ms=to_ms(datetime.combine(date.fromisoformat(later(day, 2)), time(), BANK_ZONE))
+    )
+    await close(world, day)
+    before = await calculate(world, day)
+    assert before["Status"] == "CALCULATED", before.get("Failure")
+    await approved(world, before)
+    assert (await issue(world, before)).status_code == 200
+    for _ in range(2):
+        assert (await world.http.post("/sandbox/v1/business-date")).status_code == 200
+    await close(world, later(day, 2))
+    since = await calculate(world, later(day, 2))
+    assert since["Status"] == "FAILED"
+    assert "version 2 of contract parkco-2025 starts at" in since["Failure"]
+    assert "has no document that this program can read" in since["Failure"]
+    (job,) = await jobs(world, Kind="statement_calculation", State="FAILED")
+    assert job["StatementId"] == since["StatementId"]
+    other = await calculate(world, later(day, 2), "shopco")
+    assert other["Status"] == "CALCULATED", other.get("Failure")
+
+
 async def test_operators_see_whose_terms_cannot_be_read(world: World) -> None:
     await record_unreadable(world, starts_ms=now_ms() - 1)
     page = await world.http.get("/console", headers={"Cookie": await enter(world, key_of(world, "ops-maker"))})
@@ -126,12 +161,13 @@ async def test_operators_see_whose_terms_cannot_be_read(world: World) -> None:
     assert 'parasol_terms_unreadable{partner="parkco"} 1' in metrics.text
 
 
-async def test_a_worker_cut_off_for_a_minute_refuses_and_comes_back(world: World) -> None:
+async def test_a_worker_cut_off_for_5_s_refuses_and_comes_back(world: World) -> None:
     feed = world.house.foundation.feed
     await world.client("parkco").token()
     await feed.stop()
-    feed._current_at_s -= PICTURE_LIMIT_S + 1
+    feed._current_at_s -= DOOR_LIMIT_S + 1
     answer = await world.client("parkco").call("GET", CAMPAIGNS)
     assert (answer.status_code, answer.json()["code"]) == (503, "configuration_stale")
+    assert answer.headers["retry-after"] == "1"
     await feed.catch_up()
     assert (await world.client("parkco").call("GET", CAMPAIGNS)).status_code == 200

@@ -38,7 +38,9 @@ async def check_open_banking(response: httpx.Response) -> None:
     """For httpx's event_hooks. Raises ContractBroken."""
     if AVAILABLE and response.request.url.path.startswith(f"{BASE}/"):
         await response.aread()
-        check(response)
+        escaped = b"%" in response.request.url.raw_path.partition(b"?")[0]  # a second spelling: 404, own.py says so
+        if response.request.method != "HEAD" and not escaped:  # the same as GET, without its body
+            check(response)
 
 
 def check(response: httpx.Response) -> None:

@@ -93,9 +93,15 @@ def operations() -> tuple[Operation, ...]:
 async def check_own(response: httpx.Response) -> None:
     """An httpx response hook: nothing of ours leaves the door in another shape than agreed."""
     path = response.request.url.path
+    if b"%" in response.request.url.raw_path.partition(b"?")[0]:
+        assert response.status_code == 404, "a second spelling of a path was answered"
+        return
     if not path.startswith(OURS) or response.status_code == 405:
         return
     method = response.request.method.lower()
+    if method == "head":  # the same without its body
+        assert not await response.aread()
+        return
     operation = next((op for op in operations() if op.method == method and op.pattern.match(path)), None)
     if operation is None:
         assert response.status_code == 404, f"{method} {path} is in no contract and yet answered"

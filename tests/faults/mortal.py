@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
 
+from gateway import log
 from gateway.app import open_house
 from gateway.clock import now_ms
 from gateway.database import Connection, Database
@@ -62,7 +63,7 @@ class InThisProcess:
 
 def runner_over(base: Foundation, database: Database, home: Path) -> JobRunner:
     files = SealedFiles(database, home)
-    calculation = Calculation(database, base.keyring, home, base.issuer, BANK)
+    calculation = Calculation(database, base.keyring, home, base.issuer)
     processes = cast(StatementProcesses, InThisProcess(calculation))
     kinds = (
         DayClosing(database, base.keyring, files, BANK).kind(),
@@ -83,4 +84,5 @@ async def main(url: str, home: str, kind_name: str, fatal: int) -> None:
 
 
 if __name__ == "__main__":
+    log.configure("warning")  # onto standard error: standard output is for the word `done`
     asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))

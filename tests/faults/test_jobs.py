@@ -200,7 +200,7 @@ async def test_a_job_that_somebody_works_on_is_not_taken_twice(
     database: Database, runner: JobRunner, kind: JobKind
 ) -> None:
     job = await wish(database, "stm_1", "parkco")
-    async with database.connection() as conn:
+    async with database.session() as conn:
         assert await store.enter_lane(conn, job.lane)
         assert await runner.run_next(kind, FAR_MS) == 0
     assert await runner.run_next(kind, FAR_MS) == 1

@@ -12,6 +12,12 @@ from tests.conftest import with_database
 from tests.faults.test_run import own_signals as own_signals
 from tests.faults.test_run import premises as premises
 
+CALCULATED = """
+    INSERT INTO statement (statement_id, partner_id, number, currency, from_day, to_day, state, requested_by,
+        requested_at_ms, closing)
+    VALUES ('stm_1', 'parkco', 1, 'CNY', '2026-01-01', '2026-01-01', 'CALCULATED', 'ops-maker', 0,
+        '{"versions": [{"contract": "a", "sha256": "0", "version": 1}]}')"""
+
 
 async def make_old(url: str) -> None:
     """As a program of before left it: documents applied, and no migration of version 2 on."""
@@ -26,6 +32,19 @@ async def test_migrate_refuses_an_old_home_and_changes_nothing(database_url: str
     await make_old(database_url)
     with pytest.raises(OldHome, match=r"new --home, or remove the old one with `make clean`\.$"):
         migrate(database_url)
+    with pytest.raises(OldHome):
+        check_home(database_url)
+
+
+async def test_statements_that_do_not_tell_when_versions_start_are_not_gone_on_with(database_url: str) -> None:
+    conn = await asyncpg.connect(database_url)
+    try:
+        await conn.execute("ALTER TABLE statement DROP CONSTRAINT statement_closing_tells_starts")
+        await conn.execute("DELETE FROM _yoyo_migration WHERE migration_id >= '0018'")
+        check_home(database_url)  # nothing was calculated yet
+        await conn.execute(CALCULATED)
+    finally:
+        await conn.close()
     with pytest.raises(OldHome):
         check_home(database_url)
 

@@ -21,6 +21,7 @@ from gateway.referrals.batch import (
 from gateway.referrals.model import Batch, Evidence
 from gateway.referrals.receiving import Declaration
 from gateway.referrals.store import batches as store
+from tests.conftest import past_all_rules
 from tests.faults.referral_room import DAY, NOW, PHONES, Room, csv_file, row, tokens
 
 
@@ -91,7 +92,7 @@ async def test_a_crash_in_the_middle_of_a_batch_resumes_without_double_claims(
     async def die(conn: Connection, *_: object, **rest: object) -> object:
         if rest["to_row"] == 20:
             pid = await conn.fetchval("SELECT pg_backend_pid()")
-            async with room.database.connection() as other:
+            async with past_all_rules(room.database.url) as other:
                 await other.execute("SELECT pg_terminate_backend($1)", pid)
         return await real(conn, *_, **rest)  # type: ignore[arg-type]
 

@@ -99,7 +99,7 @@ def serving(home: Path) -> Iterator[Served]:
     (code / "tiny_app.py").write_text(TINY_APP)
     (code / "runner.py").write_text(RUNNER)
     port = free_port()
-    given = {"sandbox": "true", "workers": "2", "home": str(home), "log_level": "error",
+    given = {"sandbox": "true", "workers": "2", "home": str(home), "log_level": "error", "drain_s": "0",
              "data_dir": str(Path(__file__).parents[2])}  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": str(code)} | {f"PARASOL_{k.upper()}": v for k, v in given.items()}
     process = subprocess.Popen([sys.executable, str(code / "runner.py"), str(port)], env=environ)

@@ -49,7 +49,7 @@ def told() -> Iterator[Told]:
             while not is_ready(address):
                 assert gateway.poll() is None, (Path(folder) / "log").read_text()
                 assert time.monotonic() < deadline, "it never became ready"
-            demo = [PARASOL, "demo", "--once", "--url", address, "--home", folder, "--parking-day", "nowhere.csv",
+            demo = [PARASOL, "demo", "--url", address, "--home", folder, "--parking-day", "nowhere.csv",
                     "--purchases", "nowhere.txt"]  # fmt: skip
             done = subprocess.run(
                 demo, capture_output=True, text=True, timeout=DEMO_S, env={**os.environ, "COLUMNS": "120"}, check=False

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from gateway.chores import LEADER, BackOffice, Chore, run_once
-from gateway.database import Database
+from gateway.database import Connection, Database
+from tests.conftest import past_all_rules
 
 PATIENCE_S = 10.0
 
@@ -37,7 +38,7 @@ async def working(database: Database, *chores: Chore) -> AsyncIterator[None]:
         yield
 
 
-async def leaders(conn: "asyncpg.Connection[asyncpg.Record]") -> list[int]:
+async def leaders(conn: Connection) -> list[int]:
     rows = await conn.fetch(
         """SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = $1 AND granted
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())""",
@@ -72,12 +73,9 @@ async def leader_pids(database: Database) -> list[int]:
 
 async def end_leader(database: Database) -> None:
     """Cut the connection that holds the lock, as a crash of its process would."""
-    conn = await asyncpg.connect(database.url)
-    try:
+    async with past_all_rules(database.url) as conn:
         for pid in await leaders(conn):
             await conn.execute("SELECT pg_terminate_backend($1)", pid)
-    finally:
-        await conn.close()
 
 
 async def test_the_next_candidate_takes_over_when_the_leader_ends(database: Database) -> None:

@@ -1,5 +1,6 @@
 """The command line: help that reads well, failures as sentences, documents shown and put into force."""
 
+import json
 import os
 import shutil
 import socket
@@ -9,8 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.call import Operator
 from gateway.cli import app
-from tests.conftest import ROOT
+from gateway.database import Database
+from gateway.provision import NotReadyToServe, check_provisioned, enrol_operator
+from tests.conftest import ROOT, settings_for
 
 
 @pytest.fixture
@@ -116,3 +120,67 @@ def test_a_bad_document_is_refused_whole_with_file_key_and_reason(
     assert "parkco/partner.toml" in sentence
     assert "favourite" in sentence
     assert command.invoke(app, ["diff", str(ROOT)]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["diff", "apply"])
+def test_the_folder_of_documents_is_that_of_serve(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path, name: str
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    monkeypatch.setenv("PARASOL_DATA_DIR", str(documents))
+    assert command.invoke(app, [name]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["diff", "apply"])
+def test_a_folder_without_documents_is_named(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    assert f"{tmp_path}/policies" in said(command.invoke(app, [name]))
+
+
+def test_what_differs_can_be_read_by_a_program(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    partner = documents / "partners" / "parkco" / "partner.toml"
+    partner.write_text(partner.read_text().replace('name = "', 'name = "New ', 1))
+    told = json.loads(command.invoke(app, ["diff", str(documents), "--json"]).stdout)
+    assert [(each["Step"], each["Id"]) for each in told["Document"]] == [("changed", "parkco")]
+    assert told["Document"][0]["Difference"][0]["Key"] == "$.partner.name"
+
+
+def test_the_version_is_said_by_an_option_too(command: CliRunner) -> None:
+    assert command.invoke(app, ["--version"]).output == command.invoke(app, ["version"]).output
+
+
+def test_serving_without_its_key_file_says_where_to_put_it(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    sentence = said(command.invoke(app, ["serve", "--port", "18098", "--home", str(tmp_path / "none")]))
+    assert f"{tmp_path}/none/kek" in sentence
+
+
+async def test_serving_without_operators_says_how_to_enrol_one(
+    database_url: str, database: Database, home: Path
+) -> None:
+    await database_without(database, "operator")
+    with pytest.raises(NotReadyToServe, match="parasol enrol"):
+        await check_provisioned(settings_for(home, database_url))
+    await enrol_operator(database, Operator("olga", "Olga", "maker"), actor="test")
+    await check_provisioned(settings_for(home, database_url))
+
+
+async def database_without(database: Database, table: str) -> None:
+    async with database.connection() as conn:
+        await conn.execute(f"DELETE FROM {table}")
+
+
+def test_a_demonstration_without_a_gateway_says_so(command: CliRunner, home: Path, template: str) -> None:
+    for address in ("http://gateway.test", "http://127.0.0.1:1", "nonsense"):
+        assert "--url" in said(command.invoke(app, ["demo", "--url", address, "--home", str(home)]))
+
+
+def test_a_demonstration_with_a_wrong_home_says_so(command: CliRunner, tmp_path: Path) -> None:
+    assert "--home" in said(command.invoke(app, ["demo", "--home", str(tmp_path)]))

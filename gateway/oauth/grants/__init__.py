@@ -7,4 +7,5 @@ GRANTS = {
     "authorization_code": authorization_code,
     "refresh_token": refresh_token,
 }
+WITHOUT_ROWS = frozenset({"client_credentials"})  # load and keep nothing, so no transaction is made for them
 CORE_GRANTS = tuple((grant.CoreGrant, grant.EXTENSIONS) for grant in GRANTS.values())

@@ -15,15 +15,18 @@ from gateway.oauth.refusals import GrantRefused
 
 
 async def load(conn: Connection, asking: Asking) -> Rows:
-    """The code's row, held, and what it stands for. A code that comes a second time revokes what the first use gave."""
+    """The code's row, held, and what it stands for. A code that its client shows a second time revokes what the first
+    use gave; in the hands of another client it is nothing, and takes nothing away."""
     code = await store.lock_code(conn, store.digest_of(asking.required("code")))
     if code is None:
+        return Rows()
+    grant = await consents.find_grant(conn, code.grant_id)
+    assert grant is not None, "the code's foreign key"
+    if grant.client_id != asking.app.client_id:
         return Rows()
     if code.used_ms is not None:
         await consents.revoke_grant(conn, code.grant_id, now_ms=asking.now_ms)
         raise GrantRefused("This code was used before; what it gave has been revoked")
-    grant = await consents.find_grant(conn, code.grant_id)
-    assert grant is not None, "the code's foreign key"
     return Rows(grant, await consents.find(conn, grant.consent_id), code)
 
 

@@ -12,7 +12,7 @@ from gateway.oauth.refusals import ScopeRefused
 EXTENSIONS: list[Any] = []
 
 
-async def load(conn: Connection, asking: Asking) -> Rows:
+async def load(conn: Connection | None, asking: Asking) -> Rows:
     """The app is in the worker's snapshot; nothing is read. No scope asked for: all that the app has."""
     asking.scopes = asking.scopes or allowed_scopes(asking.app, asking.snapshot)
     if not asking.scopes:
@@ -20,7 +20,7 @@ async def load(conn: Connection, asking: Asking) -> Rows:
     return Rows()
 
 
-async def keep(conn: Connection, asking: Asking, *, rows: Rows, issued: Issued) -> None:
+async def keep(conn: Connection | None, asking: Asking, *, rows: Rows, issued: Issued) -> None:
     """Nothing: such a grant is as long as its one token, which lives five minutes."""
 
 

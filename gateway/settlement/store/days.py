@@ -10,6 +10,9 @@ from gateway.settlement.model import PartnerTree, SealedDay, SealedFile
 LEAVES_A_STEP = 500  # rows of a step of a cursor: few enough that the event loop is free again within milliseconds
 _LINED = ("redemption.confirmed", "redemption.reversed", "goal.reached")  # types that have lines: settlement-rules §2
 
+LEAVES = """SELECT partner, leaf, CASE WHEN type = ANY($4) THEN currency END FROM event
+    WHERE seq BETWEEN $2 AND $3 AND business_day = $1 ORDER BY seq"""
+
 
 async def shut_day(conn: Connection, day: date, *, now_ms: int) -> None:
     """From the commit on no event joins a day up to this one (their writers have been waited for by the caller)."""
@@ -40,14 +43,53 @@ async def unsealed_days_with_events(conn: Connection, through: date) -> list[dat
     return [row["day"] for row in rows]
 
 
-async def leaves_of(conn: Connection, day: date) -> AsyncIterator[Sequence[tuple[str | None, bytes]]]:
-    """(partner, leaf) of every event of the day in the order of recording, in steps; inside a transaction."""
-    cursor: Any = await conn.cursor("SELECT partner, leaf FROM event WHERE business_day = $1 ORDER BY seq", day)
+async def has_more_events(conn: Connection, day: date, *, than: int) -> bool:
+    """Counted no further than it takes to know."""
+    more: bool = await conn.fetchval(
+        "SELECT count(*) > $2 FROM (SELECT FROM event WHERE business_day = $1 LIMIT $2 + 1) AS first", day, than
+    )
+    return more
+
+
+async def leaves_of(
+    conn: Connection, day: date, *, lined: set[tuple[str, str]]
+) -> AsyncIterator[list[tuple[str | None, bytes]]]:
+    """(partner, leaf) of every event of the day in the order of recording, in steps; inside a transaction. The
+    (partner, currency) of those that have lines go into `lined`.
+
+    The day's first and last places keep it to the day's own stretch of the table, in order and without sorting."""
+    first, last = await places_of(conn, day)
+    cursor: Any = await conn.cursor(LEAVES, day, first, last, list(_LINED))
     while rows := await cursor.fetch(LEAVES_A_STEP):
-        yield [(row["partner"], row["leaf"]) for row in rows]
+        lined.update({(partner, currency) for partner, _, currency in rows if currency and partner})
+        yield [(partner, leaf) for partner, leaf, _ in rows]
 
 
-async def save_sealed_day(conn: Connection, sealed: SealedDay, *, now_ms: int, operator_id: str) -> None:
+async def places_of(conn: Connection, day: date) -> tuple[int, int]:
+    """The first and the last `seq` of a day: two looks at the index a partner, whatever a day holds."""
+    row = await conn.fetchrow(
+        """WITH RECURSIVE busy (partner) AS (
+             SELECT min(partner) FROM event WHERE business_day = $1
+             UNION ALL
+             SELECT (SELECT min(partner) FROM event WHERE business_day = $1 AND partner > busy.partner) FROM busy
+             WHERE busy.partner IS NOT NULL)
+           SELECT coalesce(min(first), 1) AS first, coalesce(max(last), 0) AS last FROM (
+             SELECT (SELECT min(seq) FROM event e WHERE business_day = $1 AND e.partner = busy.partner) AS first,
+                    (SELECT max(seq) FROM event e WHERE business_day = $1 AND e.partner = busy.partner) AS last
+             FROM busy WHERE partner IS NOT NULL
+             UNION ALL
+             SELECT (SELECT min(seq) FROM event WHERE business_day = $1 AND partner IS NULL),
+                    (SELECT max(seq) FROM event WHERE business_day = $1 AND partner IS NULL)) AS ends""",
+        day,
+    )
+    assert row is not None, "an aggregate has a row"
+    return row["first"], row["last"]
+
+
+async def save_sealed_day(
+    conn: Connection, sealed: SealedDay, *, lined: Sequence[tuple[str, str]], now_ms: int, operator_id: str
+) -> None:
+    """`lined`: (partner, currency) of what has lines in statements."""
     await conn.execute(
         """INSERT INTO sealed_day (day, head, head_jws, head_hash, root_hash, event_count, sealed_at_ms, sealed_by)
            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
@@ -58,12 +100,10 @@ async def save_sealed_day(conn: Connection, sealed: SealedDay, *, now_ms: int, o
         "INSERT INTO sealed_partner (day, partner_id, size, root_hash) VALUES ($1, $2, $3, $4)",
         [(sealed.day, tree.partner_id, tree.size, tree.root_hash) for tree in sealed.trees],
     )
-    await conn.execute(
-        """INSERT INTO sealed_currency (day, partner_id, currency)
-           SELECT DISTINCT $1::date, partner, currency FROM event
-           WHERE business_day = $1 AND type = ANY($2) AND partner IS NOT NULL AND currency IS NOT NULL""",
-        sealed.day, list(_LINED),
-    )  # fmt: skip
+    await conn.executemany(
+        "INSERT INTO sealed_currency (day, partner_id, currency) VALUES ($1, $2, $3)",
+        [(sealed.day, partner_id, currency) for partner_id, currency in lined],
+    )
     await conn.execute(
         "UPDATE business_day SET state = 'SEALED', changed_at_ms = $2 WHERE day = $1", sealed.day, now_ms
     )
@@ -92,6 +132,19 @@ async def sealed_days(conn: Connection, from_day: date, to_day: date) -> list[da
 async def last_head(conn: Connection) -> tuple[date, bytes] | None:
     row = await conn.fetchrow("SELECT day, head_hash FROM sealed_day ORDER BY day DESC LIMIT 1")
     return (row["day"], row["head_hash"]) if row else None
+
+
+async def sealing_bank(conn: Connection) -> str | None:
+    """The bank's name in the heads: that of the first one, as each has that of the one before."""
+    name: str | None = await conn.fetchval("SELECT head ->> 'bank' FROM sealed_day ORDER BY day DESC LIMIT 1")
+    return name
+
+
+async def signed_heads(conn: Connection) -> list[tuple[date, str]]:
+    """Every day's signed head, in order."""
+    return [
+        (row["day"], row["head_jws"]) for row in await conn.fetch("SELECT day, head_jws FROM sealed_day ORDER BY day")
+    ]
 
 
 async def first_sealed_day_of(conn: Connection, partner_id: str) -> date | None:

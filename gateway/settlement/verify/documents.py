@@ -27,7 +27,7 @@ _NUMBERS = {"pay_minor", "off_minor", "min_minor", "bps", "max_off_minor"}
 
 
 def read_contracts(documents: Any) -> list[Version]:
-    """Ascending versions of the partner's one contract (§4)."""
+    """Ascending versions of the partner's one contract (§4): of those that the statement depends on (§12)."""
     versions: list[Version] = []
     for document in listed(documents, "contracts"):
         version = _version(document)
@@ -36,8 +36,6 @@ def read_contracts(documents: Any) -> list[Version]:
         if versions and version.contract != versions[-1].contract:
             raise Refused(f"contracts: {shown(version.contract)} stands beside {shown(versions[-1].contract)}")
         versions.append(version)
-    if not versions:
-        raise Refused("contracts: there is none")
     return versions
 
 

@@ -8,9 +8,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .canonical import INT_LIMIT, Refused, integer, same, shown, string
+from .canonical import HEX, INT_LIMIT, Refused, integer, same, shown, string
 from .terms import WHOLE, Discount, Version, require_conditions
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TIME_LIMIT = 253_370_764_800_000  # ms; 9999-01-01: every local date of an earlier instant exists
 _MOST = INT_LIMIT - 1
+_OF_DOCUMENT = ("sha256", "start_ms", "end_ms")
 REDEMPTION = struct.Struct(">12sI16s")  # hash of the redemption's id, event number, digest of its facts
 REVERSAL = struct.Struct(">12sI16sqq12s")  # the same, reversed before, reversed now, hash of the original event's id
 ACCRUED = struct.Struct(">16sIHqq")  # k of the entry, event number, capped term, share, worth told
@@ -43,12 +44,27 @@ class TermsOfFile:
         )  # fmt: skip
 
 
+class Recorded(NamedTuple):
+    """What a `contract.effective` says of a version, and where and when it was recorded."""
+
+    number: int  # of the event
+    event_id: str
+    recorded_ms: int
+    day: str
+    version: int
+    contract: str
+    sha256: str
+    start_ms: int
+
+
 # --- which version ------------------------------------------------------------------------------------------------
 def _version(reading: "PartReading", event: "Event", *, number: int) -> Version:
     """The version that the event names, if it can be the one in force (§4); what was known is asked by reckoning."""
     instant = event.occurred_at_ms
     if not 0 <= instant < TIME_LIMIT:
         raise Refused(f"occurred_at_ms is {shown(instant)}, expected is 0 to {TIME_LIMIT}")
+    if instant > reading.latest[0]:
+        reading.latest = (instant, event.event_id)
     named = event.contract_version
     found = reading.found
     for version in reading.terms.descending:
@@ -59,21 +75,29 @@ def _version(reading: "PartReading", event: "Event", *, number: int) -> Version:
                 found.named.setdefault(version.number, (number, event.event_id))
                 return version
             found.passed_over[version.number, named or 0] = (number, event.event_id)
+    if named not in reading.terms.by_number:
+        raise Refused(f"contract {shown(event.contract)} version {shown(named)} has no document in the file")
     raise Refused(f"contract {shown(event.contract)} version {shown(named)} was not in force at {instant}")
 
 
 def version_recorded(reading: "PartReading", event: "Event", *, number: int) -> None:
-    """A `contract.effective`: the document in the file is the one that was recorded."""
-    named = event.contract_version
-    version = reading.terms.by_number.get(named) if named is not None else None
-    if version is None or version.contract != event.contract:
-        raise Refused(f"contract {shown(event.contract)} version {shown(named)} is not among the contracts")
+    """A `contract.effective`: the document, where it is in the file, is the one that was recorded (§4)."""
+    named, data = integer(event.contract_version, "contract_version", low=1), event.data
+    name = string(event.contract, "contract")
     same("amount_minor", event.amount_minor, 0)
-    same("currency", event.currency, version.currency)
-    for name, value in (("sha256", version.sha256), ("start_ms", version.start_ms), ("end_ms", version.end_ms)):
-        same(name, event.data.get(name), value)
+    version = reading.terms.by_number.get(named)
+    if version is None:
+        string(event.currency, "currency", pattern="[A-Z]{3}")
+        start_ms = integer(data.get("start_ms"), "start_ms", low=0)
+        integer(data.get("end_ms"), "end_ms", low=start_ms + 1)
+    else:
+        told = {"contract": name, "currency": event.currency} | {each: data.get(each) for each in _OF_DOCUMENT}
+        for member, value in told.items():
+            same(member, value, getattr(version, member))
+    digest = string(data.get("sha256"), "sha256", pattern=HEX)
     reading.found.effective.append(
-        (number, event.event_id, version.number, event.recorded_at_ms, event.business_day)
+        Recorded(number, event.event_id, event.recorded_at_ms, event.business_day, named, name, digest,
+                 data["start_ms"])
     )  # fmt: skip
 
 

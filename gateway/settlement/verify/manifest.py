@@ -112,9 +112,10 @@ def read_opening(value: Any, *, first: bool) -> dict[str, Any]:
         for key, count in counts.items():
             integer(count, f"opening: {name} of {shown(key)}", low=1)
     for known in listed(versions, "opening: versions"):
-        contract, digest, number = members(known, "contract sha256 version", of="opening: a version")
+        contract, digest, start, number = members(known, "contract sha256 start_ms version", of="opening: a version")
         string(contract, "opening: contract of a version")
         string(digest, "opening: sha256 of a version", pattern=HEX)
+        integer(start, "opening: start_ms of a version", low=0)
         integer(number, "opening: number of a version", low=1)
     if first and (carried or ranks or funded or versions or size or root != NOTHING):
         raise Refused(f"the first statement opens with 0 and nothing else, found {shown(value)}")

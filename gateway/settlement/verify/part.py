@@ -12,14 +12,15 @@ from typing import Annotated, Any
 import msgspec
 
 from .canonical import INT_LIMIT, Refused, decoded, decoder, require_spelling, shown, written
-from .facts import TermsOfFile, goal, redemption, reversal, version_recorded
+from .facts import Recorded, TermsOfFile, goal, redemption, reversal, version_recorded
 from .manifest import PartEntry
-from .proof import leaf_hash, tree_root
+from .proof import tree_root
 
 Int = Annotated[int, msgspec.Meta(ge=-INT_LIMIT, le=INT_LIMIT - 1)]
 EVENT_FORMAT = 2
 FAULTS_OF_A_PART = 26  # sentences; one more than a report tells
 BUCKETS = 256  # by the first byte of a hash
+NEVER = (-1, "")
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -63,6 +64,7 @@ class EventsPart(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 
 _events_part = decoder(EventsPart)
+_spelled = msgspec.json.Encoder(order="deterministic").encode  # the one spelling: members above stand in their order
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class PartFound:
     partner_owes_minor: int = 0
     drift: list[int] = field(default_factory=lambda: [0, 0])
     other_currencies: dict[str, int] = field(default_factory=dict)
-    effective: list[tuple[int, str, int, int, str]] = field(default_factory=list)
+    effective: list[Recorded] = field(default_factory=list)
+    latest: tuple[int, str] = NEVER  # when the last event with a version occurred, and its id
     named: dict[int, tuple[int, str]] = field(default_factory=dict)
     passed_over: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
     ranked: dict[tuple[str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
@@ -108,6 +111,7 @@ class PartReading:
     first_event: int
     first_line: int
     at: int = 0
+    latest: tuple[int, str] = NEVER
     event_ids: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
     redemptions: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
     reversals: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
@@ -215,7 +219,7 @@ def _check(
 ) -> None:
     require_bytes(raw, entry)
     part = decoded(raw, _events_part)
-    leaves = list(map(written, part.events))
+    leaves = list(map(_spelled, part.events))
     if not _spelled_so(raw, part, leaves):
         require_spelling(raw, written(part))
     if part.kind != "events" or len(part.events) != entry.count or len(part.lines) != entry.lines:
@@ -224,10 +228,11 @@ def _check(
             f"{entry.count} {entry.kind} and {entry.lines}"
         )
     found.day, found.events, found.lines = part.day, len(part.events), len(part.lines)
-    found.root = tree_root(list(map(leaf_hash, leaves)))
+    found.root = tree_root([sha256(b"\0" + leaf).digest() for leaf in leaves])
     del leaves
     reading = PartReading(terms, found, part.lines, first_event, first_line)
     reading.take(part.events, part.day)
+    found.latest = reading.latest
     for name in ("event_ids", "redemptions", "reversals", "accrued"):
         setattr(found, name, [b"".join(entries) for entries in getattr(reading, name)])
 
@@ -235,7 +240,7 @@ def _check(
 def _spelled_so(raw: bytes, part: EventsPart, leaves: list[bytes]) -> bool:
     """Whether the part is canonical, by its leaves, without another copy of it."""
     opening = b'{"day":%b,"events":[' % written(part.day)
-    end = b'],"kind":%b,"lines":%b}' % (written(part.kind), written(part.lines))
+    end = b'],"kind":%b,"lines":%b}' % (written(part.kind), _spelled(part.lines))
     at = len(opening) - 1  # each leaf but the first stands behind a comma
     if not raw.startswith(opening) or not raw.endswith(end):
         return False

@@ -112,7 +112,7 @@ def tree_root(level: list[bytes]) -> bytes:
     it is (RFC 6962 §2.1)."""
     while len(level) > 1:
         odd = level[-1:] if len(level) % 2 else []
-        level = [sha256(b"\1" + level[i] + level[i + 1]).digest() for i in range(0, len(level) - 1, 2)] + odd
+        level = [sha256(b"\1" + one + two).digest() for one, two in zip(level[::2], level[1::2], strict=False)] + odd
     return level[0] if level else EMPTY_ROOT
 
 

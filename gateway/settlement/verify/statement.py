@@ -146,7 +146,7 @@ class _Reading:
     # --- the closing (§9–§11) ---------------------------------------------------------------------------------------
     def _closing(self) -> None:
         reckoning, manifest = self.reckoning, self.manifest
-        reckoning.finish()
+        reckoning.finish(manifest.to_day)
         totals = reckoning.totals(manifest.to_day)
         told = manifest.closing if isinstance(manifest.closing, dict) else {}
         derived = told.get("accrued")  # what cannot be derived is told of by itself

@@ -19,6 +19,7 @@ import httpx
 import jwt
 import pytest
 
+from gateway.admission.addresses import AddressRule, AddressThrottle
 from gateway.admission.possession import CertificateReader
 from gateway.clock import now_ms
 from gateway.consents import store as consents
@@ -28,14 +29,18 @@ from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter
 from gateway.database import Database
 from gateway.edge import Edge, Table
 from gateway.keyring import Keyring, read_kek
-from gateway.oauth.api import OAuthApi
+from gateway.oauth.api import OAuthApi, oauth_templates
+from gateway.oauth.browser import Browser as Forms
 from gateway.oauth.sandbox import SandboxApi
 from gateway.oauth.tokens import VerifiedToken, verify_access_token
 from gateway.oauth.vouching import Vouching
+from gateway.oauth.withdrawal import COOKIE, WithdrawalPages
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import App, Partner, PartnerState
 from gateway.partners.snapshot import Snapshot
+from gateway.policies.limits import Limiter
 from gateway.policies.policy import SCOPES, Policy, Rate
+from gateway.policies.throttle import Throttle
 from gateway.routes import OPERATIONS
 from tests.conftest import settings_for, with_database
 from tests.unit.oauth.signing import ISSUER, KEYS, app, public_jwk
@@ -53,6 +58,7 @@ VRP = {
     },
     "Initiation": {"CreditorAccount": {"Name": "ParkCo City Parking", "Identification": "1", "SchemeName": "x"}},
 }
+GENEROUS = dict.fromkeys(("client", "page", "log-in"), AddressRule(Rate(1_000_000, 1_000_000), refused_only=False))
 AIS = {"Permissions": ["ReadAccountsBasic", "ReadBalances", "ReadTransactionsBasic", "ReadTransactionsDebits"]}
 
 
@@ -217,7 +223,7 @@ def answer_of(response: httpx.Response) -> dict[str, str]:
 
 def _snapshot() -> Snapshot:
     apps = {"parkco-app": app(), "shopco-app": replace(app(), client_id="shopco-app", partner_id="shopco")}
-    policy = Policy("p", 1, frozenset(), SCOPES, Rate(1, 1), {}, frozenset(("CNY",)), 1)
+    policy = Policy("p", 1, frozenset(), SCOPES, Rate(10_000, 10_000), {}, frozenset(("CNY",)), 1)
     partners = {a.partner_id: _partner(a) for a in apps.values()}
     return Snapshot(1, partners, apps, dict.fromkeys(partners, policy), {}, frozenset())
 
@@ -249,14 +255,21 @@ async def one_server(home: Path, server_url: str, template: str) -> AsyncIterato
     await counter.seed([], currency="CNY")
     keeper: Any = Keeper(_snapshot())
     oauth = OAuthApi.build(
-        settings, database=database, keyring=keyring, snapshots=keeper, corebank=bank, counter=counter
-    )
+        settings, database=database, keyring=keyring, snapshots=keeper, corebank=bank, counter=counter,
+        limiter=Limiter(None),
+    )  # fmt: skip
     vouching = Vouching(bank, IdentityKeys(database, keyring))
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)
     nothing: Any = None
+    withdrawal = WithdrawalPages(
+        database, keeper, Forms(issuer=ISSUER, secret=b"tests", cookie=COOKIE), oauth.journey.logins,
+        oauth_templates(), ISSUER, counter,
+    )  # fmt: skip
     edge = Edge(
-        Table(_operations(oauth, SandboxApi(database, bank, counter, vouching))), door=nothing, operators=nothing,
+        Table(_operations(oauth, withdrawal, SandboxApi(database, bank, counter, vouching))), door=nothing,
+        operators=nothing,
         certificates=certificates, sign=lambda body, moment_ms: "", fallback=nothing,
+        addresses=AddressThrottle(Throttle(None, secret=b"tests"), GENEROUS),
     )  # fmt: skip
     transport = httpx.ASGITransport(app=edge, client=("127.0.0.1", 40000))
     async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:

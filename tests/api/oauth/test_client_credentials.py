@@ -1,5 +1,6 @@
 """The app's own token over HTTP: who gets one, bound to what, and the attacks on the way to it."""
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,10 @@ from urllib.parse import quote
 import jwt
 import pytest
 
+from gateway.oauth.replay import spent_digest
+from gateway.oauth.steps import LEAST
 from gateway.partners.partner import PartnerState
+from gateway.policies.policy import Rate
 from tests.api.oauth.conftest import Server
 from tests.unit.oauth.certificates import certificate, thumbprint
 from tests.unit.oauth.signing import ISSUER, KEYS, app
@@ -20,8 +24,7 @@ def refused(response: Any, error: str, *, status: int = 400) -> None:
     assert (response.status_code, response.json()["error"]) == (status, error), response.text
     assert '"' not in response.json()["error_description"]
     assert response.headers["cache-control"] == "no-store"
-    if status == 401:
-        assert response.headers["www-authenticate"]
+    assert "www-authenticate" not in response.headers  # private_key_jwt is no scheme of that header
 
 
 async def test_an_app_gets_a_token_bound_to_its_key(server: Server) -> None:
@@ -51,7 +54,7 @@ async def test_a_certificate_that_the_proxy_saw_binds_the_token(server: Server) 
 
 
 async def test_a_token_bound_to_nothing_is_not_given(server: Server) -> None:
-    refused(await server.post("/oauth/token", FORM, proof=None), "invalid_dpop_proof")
+    refused(await server.post("/oauth/token", FORM, proof=None), "invalid_request")
 
 
 @pytest.mark.parametrize("alg", KEYS)
@@ -82,6 +85,25 @@ async def test_a_replayed_proof_is_refused(server: Server) -> None:
     proof = server.proof("/oauth/token")
     assert (await server.post("/oauth/token", FORM, proof=proof)).status_code == 200
     refused(await server.post("/oauth/token", FORM, proof=proof), "invalid_dpop_proof")
+
+
+async def test_an_assertion_that_comes_many_times_at_once_is_good_once(server: Server) -> None:
+    assertion = server.assertion()
+    answers = await asyncio.gather(*(server.post("/oauth/token", {**FORM, **assertion}) for _ in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [200] + [401] * 7
+
+
+async def test_what_clients_show_at_once_is_not_spent_in_a_transaction_each(server: Server) -> None:
+    async with server.database.connection() as conn:
+        before = await conn.fetchval("SELECT coalesce(array_agg(digest), '{}') FROM spent_proof")
+    answers = await asyncio.gather(*(server.post("/oauth/token", FORM) for _ in range(16)))
+    assert {answer.status_code for answer in answers} == {200}
+    async with server.database.connection() as conn:
+        spent, commits = await conn.fetchrow(
+            "SELECT count(*), count(DISTINCT xmin::text) FROM spent_proof WHERE digest <> ALL ($1)", before
+        )
+    assert spent == 32, "an assertion and a proof each"
+    assert commits <= 8, "they are gathered"
 
 
 async def test_two_dpop_headers_are_refused(server: Server) -> None:
@@ -175,3 +197,22 @@ async def test_a_body_that_is_no_form_is_refused(server: Server, content: bytes,
 
 async def test_a_get_at_the_token_endpoint_is_refused(server: Server) -> None:
     assert (await server.http.get("/oauth/token")).status_code == 405
+
+
+async def test_a_client_that_asks_too_often_waits_and_has_spent_nothing(server: Server) -> None:
+    """However small its policy's rate, a few servers get their tokens; above that it is told when to come back."""
+    agreed = server.keeper.current
+    slow = replace(agreed.policies["shopco"], rate=Rate(1, 1))
+    server.keeper.current = replace(agreed, policies={"parkco": slow, "shopco": slow})
+    forms = [{**FORM, **server.assertion(client_id="shopco-app")} for _ in range(2 * LEAST.burst)]
+    proofs = [{"DPoP": server.proof("/oauth/token")} for _ in forms]
+    sent = (server.http.post("/oauth/token", data=f, headers=p) for f, p in zip(forms, proofs, strict=True))
+    answers = await asyncio.gather(*sent)
+    assert sum(answer.status_code == 200 for answer in answers) >= LEAST.burst
+    place, refusal = next((n, answer) for n, answer in enumerate(answers) if answer.status_code == 429)
+    refused(refusal, "temporarily_unavailable", status=429)
+    assert int(refusal.headers["retry-after"]) >= 1
+    assert (await server.post("/oauth/token", FORM)).status_code == 200  # another client, from the same address
+    jti = jwt.decode(forms[place]["client_assertion"], options={"verify_signature": False})["jti"]
+    spent = spent_digest("assertion", "shopco-app", jti)
+    assert await server.sql("SELECT FROM spent_proof WHERE digest = $1", spent) == []

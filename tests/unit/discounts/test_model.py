@@ -21,6 +21,7 @@ from gateway.database import Database
 from gateway.discounts.model import Redemption, RedemptionState
 from gateway.ledger.store import trial_balance
 from gateway.refusal import Refusal
+from tests.conftest import past_all_rules
 from tests.desks import NOW_MS, ONE_FEN, confirm, contract, counters, desk_with, hold, release, reverse
 
 T = TypeVar("T")
@@ -171,12 +172,8 @@ async def _trial_balance(database: Database) -> Any:
 
 async def _forget(database: Database) -> None:
     """Each run begins with empty tables; the book itself never lets anybody do this."""
-    async with database.connection() as conn:
-        await conn.execute(
-            """SET session_replication_role = replica;
-               TRUNCATE redemption, counter, idempotency, event, ledger_entry, ledger_posting;
-               RESET session_replication_role"""
-        )
+    async with past_all_rules(database.url) as conn:
+        await conn.execute("TRUNCATE redemption, counter, idempotency, event, ledger_entry, ledger_posting")
 
 
 async def test_no_sequence_of_steps_overspends_or_loses_a_fen(database: Database) -> None:

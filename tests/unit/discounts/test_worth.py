@@ -10,7 +10,8 @@ from gateway.database import Database
 from gateway.discounts.conditions import OfferNotApplicable
 from gateway.discounts.limits import CustomerUnknown, OfferExhausted, OrderHasOffer
 from gateway.discounts.model import Redemption
-from gateway.discounts.redemption import CurrencyDiffers, HoldExpired, RedemptionBound
+from gateway.discounts.redemption import HoldExpired, RedemptionBound
+from gateway.money import CurrencyDiffers
 from gateway.partners.occasion import UnknownSite
 from gateway.partners.snapshot import TermsUnreadable
 from gateway.partners.store import know_customers

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -43,8 +46,9 @@ def hub(socket_path: str) -> Iterator[subprocess.Popen[bytes]]:
     process.wait(PATIENCE_S)
 
 
-def start_hub(socket_path: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "gateway.metrics.hub", socket_path, str(os.getpid())])
+def start_hub(socket_path: str, **settings: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gateway.metrics.hub", socket_path, str(os.getpid())]
+    return subprocess.Popen(command, env={**os.environ, **settings})
 
 
 @asynccontextmanager
@@ -154,3 +158,23 @@ async def test_nonsense_on_the_socket_ends_that_connection_only(socket_path: str
 async def test_only_this_user_may_connect(socket_path: str, hub: object) -> None:
     await scrape_until(socket_path, parasol_build_info=1.0)
     assert os.stat(socket_path).st_mode & 0o077 == 0
+
+
+def test_the_hub_shows_its_page_on_a_port_of_its_own(socket_path: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = start_hub(socket_path, PARASOL_METRICS_PORT=str(port))
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
+                break
+            except httpx.ConnectError:
+                assert time.monotonic() < deadline, "it never listened"
+        assert answer.status_code == 200
+        assert "parasol_processes 0.0" in answer.text
+    finally:
+        process.terminate()
+        process.wait(10)

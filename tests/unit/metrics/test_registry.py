@@ -4,7 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.metrics.blend import Numbers, Tally, numbers_of, pack, unpack_into
-from gateway.metrics.declared import METRICS, Blend, Kind, Metric
+from gateway.metrics.declared import METRICS, SERIES_BOUND, SERIES_LIMIT, Blend, Kind, Metric
 from gateway.metrics.exposition import render
 from gateway.metrics.series import MetricMisused, Registry
 
@@ -93,6 +93,19 @@ def test_a_label_value_with_quotes_and_line_ends_stays_one_sample() -> None:
     registry = Registry()
     registry.count("parasol_refusals_total", reason='a "b"\n\\c')
     assert samples(registry)["parasol_refusals_total", (("reason", 'a "b"\n\\c'),)] == 1
+
+
+def test_partners_are_kept_apart_however_many_there_are_up_to_a_bound() -> None:
+    registry = Registry()
+    registry.gauge("parasol_partners", 5_000)
+    for number in range(5_000):
+        registry.count("parasol_discounts_lapsed_total", partner=f"p{number}")
+    total = Tally(METRICS).page([sent(registry)])
+    for page in (registry, total):
+        assert len(page.counters["parasol_discounts_lapsed_total"]) == 5_000
+        assert not page.counters["parasol_metrics_folded_total"]
+    assert METRICS["parasol_discounts_lapsed_total"].limit(10**9) == SERIES_BOUND
+    assert METRICS["parasol_refusals_total"].limit(10**9) == SERIES_LIMIT
 
 
 def test_a_probe_is_read_when_the_numbers_are_sent() -> None:

@@ -12,13 +12,14 @@ from cryptography.x509.oid import NameOID
 from tests.unit.oauth.signing import KEYS
 
 
-def certificate() -> tuple[str, bytes]:
-    """PEM and DER."""
+def certificate(*, days: tuple[int, int] = (0, 1)) -> tuple[str, bytes]:
+    """PEM and DER; good between these days from now."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "parkco")])
     now, key = datetime.now(UTC), KEYS["ES256"]
+    first, last = now + timedelta(days[0]), now + timedelta(days[1])
     made = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+        .serial_number(1).not_valid_before(first).not_valid_after(last).sign(key, hashes.SHA256())
     )  # fmt: skip
     return made.public_bytes(Encoding.PEM).decode(), made.public_bytes(Encoding.DER)
 

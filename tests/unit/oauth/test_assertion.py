@@ -1,5 +1,6 @@
 """A client assertion: each rule of private_key_jwt under FAPI 2.0 with its yes and its no."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from gateway.oauth.assertion import Authenticated, verify_assertion
 from gateway.oauth.refusals import ClientNotAuthenticated
+from gateway.oauth.signature import base64
 from gateway.partners.partner import App, KeyState
 from tests.unit.oauth.signing import ISSUER, KEYS, NOW_S, app, assertion, public_jwk
 
@@ -129,3 +131,31 @@ def test_crit_is_refused() -> None:
 @pytest.mark.parametrize("text", ["", "a.b.c", "x" * 9000])
 def test_what_is_no_jwt_is_refused(text: str) -> None:
     refused(text)
+
+
+def test_a_fractional_end_is_remembered_to_its_last_moment() -> None:
+    """Good until the next whole second of our clock: forgotten before, its jti could be spent again."""
+    assert check(assertion(exp=NOW_S + 59.2)).expires_s == NOW_S + 60
+    assert check(assertion(exp=NOW_S + 0.5)).expires_s == NOW_S + 1
+
+
+@pytest.mark.parametrize("member", ["exp", "iat", "nbf"])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
+def test_a_time_that_is_no_number_is_refused(member: str, value: str) -> None:
+    claims = {"iss": "parkco-app", "sub": "parkco-app", "aud": ISSUER, "jti": "a1", "exp": NOW_S + 60, member: 12345}
+    refused(signed(json.dumps(claims).replace("12345", value)))
+
+
+def test_a_claim_that_came_twice_is_refused() -> None:
+    claims = json.dumps({"iss": "parkco-app", "sub": "parkco-app", "aud": ISSUER, "jti": "a1", "exp": NOW_S + 60})
+    check(signed(claims))
+    refused(signed(claims[:-1] + ', "aud": "http://elsewhere.test", "aud": "http://gateway.test"}'))
+
+
+HEADER = b'{"alg":"ES256","kid":"ES256"}'
+
+
+def signed(claims: str) -> str:
+    """Members written by hand."""
+    text = f"{base64(HEADER)}.{base64(claims.encode())}"
+    return f"{text}.{base64(jwt.get_algorithm_by_name('ES256').sign(text.encode(), KEYS['ES256']))}"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.jsonio import members_repeat
 from gateway.oauth.dpop import Proof, ProofInvalid, access_token_hash, verify_proof
 from tests.unit.oauth.signing import ISSUER, KEYS, NOW_S, proof, public_jwk
 
@@ -152,6 +153,53 @@ def test_a_key_of_no_use_is_refused_and_breaks_nothing(jwk: bytes, alg: str) -> 
 def test_what_is_no_compact_jws_is_refused(text: str) -> None:
     with pytest.raises(ProofInvalid):
         check(text)
+
+
+@pytest.mark.parametrize("user", ["gateway.test@evil.test", "u:p@gateway.test", "@gateway.test", "u@gateway.test:80"])
+def test_a_target_with_a_user_in_it_is_refused(user: str) -> None:
+    with pytest.raises(ProofInvalid):
+        check(proof(htu=f"http://{user}/oauth/token"))
+
+
+def signed(header: bytes, claims: bytes) -> str:
+    """With a key of the caller's own, over members written by hand."""
+    text = f"{b64(header)}.{b64(claims)}"
+    return f"{text}.{b64(jwt.get_algorithm_by_name('ES256').sign(text.encode(), KEYS['ES256']))}"
+
+
+HEADER = json.dumps({"typ": "dpop+jwt", "alg": "ES256", "jwk": public_jwk("ES256")})
+CLAIMS = json.dumps({"jti": "j", "htm": "POST", "htu": URL, "iat": NOW_S})
+
+
+@pytest.mark.parametrize(
+    ("header", "claims"),
+    [
+        (HEADER, CLAIMS[:-1] + ', "jti": "other"}'),
+        (HEADER, CLAIMS[:-1] + ',"jti"\t:"other"}'),
+        (HEADER, CLAIMS[:-1] + r', "\u006ati": "other"}'),
+        (HEADER, CLAIMS[:-1] + f', "iat": {NOW_S}}}'),
+        (HEADER, CLAIMS[:-1] + ', "x": {"a": 1, "a": 2}}'),
+        (HEADER, CLAIMS[:-1] + ', "x": [{"a": ":", "a": ":"}]}'),
+        (HEADER[:-1] + ', "alg": "ES256"}', CLAIMS),
+        (HEADER.replace('"kty"', '"kty": "EC", "kty"'), CLAIMS),
+    ],
+)
+def test_a_member_that_came_twice_is_refused(header: str, claims: str) -> None:
+    check(signed(HEADER.encode(), CLAIMS.encode()))
+    with pytest.raises(ProofInvalid):
+        check(signed(header.encode(), claims.encode()))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text('ab:",\\\n é{}'),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text('ab:"\\'), inner),
+))  # fmt: skip
+def test_json_without_repeated_members_is_never_taken_for_one_with_them(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=1)):
+        assert not members_repeat(text.encode())
+    twice = f'{{"k": {json.dumps(value)}, "k": {json.dumps(value)}}}'
+    assert members_repeat(twice.encode())
 
 
 NAMES = st.sampled_from(["typ", "alg", "jwk", "kty", "crv", "x", "y", "n", "e", "jti", "htm", "htu", "iat"])

@@ -33,6 +33,7 @@ class OneKey:
 
     key: ECKey
     purpose: str = "token"
+    state: str = "signing"
 
     @property
     def public_jwk(self) -> Any:

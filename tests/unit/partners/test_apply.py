@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -11,16 +12,18 @@ from rich.console import Console
 from gateway import audit
 from gateway.database import Database
 from gateway.document import DocumentInvalid
+from gateway.partners import apply as applying
 from gateway.partners.apply import apply, plan
-from gateway.partners.plan import Difference, Plan, Step
+from gateway.partners.folder import AgreedFolder, load_folder
+from gateway.partners.plan import Difference, Plan, Step, told
 from gateway.partners.plan_table import render
 
 PARTNER, CONTRACT = "partners/metro/partner.toml", "partners/metro/contract.toml"
 NOW = 1_760_000_000_000
 
 
-async def _apply(database: Database, agreed: Any, operations: frozenset[str]) -> Plan:
-    return await apply(database, agreed.root, operations, actor="tester", now_ms=NOW)
+async def _apply(database: Database, agreed: Any, operations: frozenset[str], *, remove: bool = False) -> Plan:
+    return await apply(database, agreed.root, operations, actor="tester", now_ms=NOW, remove=remove)
 
 
 def later_version(agreed: Any, valid_from: str, *, version: int = 2) -> None:
@@ -89,12 +92,72 @@ async def test_what_leaves_the_folder_is_withdrawn_and_may_come_back(
     text = agreed.read("partners/tram/partner.toml")
     (agreed.root / "partners/tram/partner.toml").unlink()
     (agreed.root / "partners/tram").rmdir()
-    gone = await _apply(bare_database, agreed, operations)
+    gone = await _apply(bare_database, agreed, operations, remove=True)
     assert [(step.step, step.id, step.version) for step in gone.steps] == [(Step.REMOVE, "tram", 2)]
     assert (await _apply(bare_database, agreed, operations)).steps == ()
     agreed.write("partners/tram/partner.toml", text)
     back = await _apply(bare_database, agreed, operations)
     assert [(step.step, step.id, step.version) for step in back.steps] == [(Step.ADD, "tram", 3)]
+
+
+async def test_what_leaves_the_folder_stays_in_force_unless_removal_is_asked_for(
+    bare_database: Any, agreed: Any, operations: Any
+) -> None:
+    agreed.add_partner("tram")
+    await _apply(bare_database, agreed, operations)
+    (agreed.root / "partners/tram/partner.toml").unlink()
+    (agreed.root / "partners/tram").rmdir()
+    kept = await _apply(bare_database, agreed, operations)
+    assert (kept.steps, [(each.step, each.id) for each in kept.extra]) == ((), [(Step.EXTRA, "tram")])
+    assert "apply --remove" in kept.extra[0].note
+    assert await _rows(bare_database, "document") == 5
+    assert [each.id for each in (await plan(bare_database, agreed.root, operations, now_ms=NOW)).extra] == ["tram"]
+
+
+async def test_nobody_takes_the_client_id_of_a_partner_that_stays_in_force(
+    bare_database: Any, agreed: Any, operations: Any
+) -> None:
+    agreed.add_partner("tram")
+    await _apply(bare_database, agreed, operations)
+    (agreed.root / "partners/tram/partner.toml").unlink()
+    (agreed.root / "partners/tram").rmdir()
+    agreed.edit(PARTNER, 'client_id = "metro-server"', 'client_id = "tram-server"')
+    with pytest.raises(DocumentInvalid, match="that of tram, which is in force"):
+        await _apply(bare_database, agreed, operations)
+    assert (await _apply(bare_database, agreed, operations, remove=True)).steps != ()
+
+
+async def test_a_folder_that_was_applied_is_not_parsed_again_until_anything_in_it_or_in_force_is_another(
+    bare_database: Any, agreed: Any, operations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _apply(bare_database, agreed, operations)
+    read: list[Path] = []
+
+    def counted(folder: Path, operations: frozenset[str]) -> AgreedFolder:
+        read.append(folder)
+        return load_folder(folder, operations)
+
+    monkeypatch.setattr(applying, "load_folder", counted)
+    again = await _apply(bare_database, agreed, operations)
+    assert (again.steps, len(again.documents), read) == ((), 4, [])
+    agreed.edit("policies/trader.toml", "burst = 20", "burst = 30")
+    assert len((await _apply(bare_database, agreed, operations)).steps) == 1
+    agreed.edit("policies/trader.toml", "burst = 30", "burst = 20")  # a folder of before, over what is in force now
+    assert len((await _apply(bare_database, agreed, operations)).steps) == 1
+    assert len(read) == 2
+
+
+async def test_every_changed_field_is_told_whole_with_its_old_and_new_value(
+    bare_database: Any, agreed: Any, operations: Any
+) -> None:
+    await _apply(bare_database, agreed, operations)
+    agreed.edit("policies/trader.toml", '["ListCampaigns", "HoldRedemption"]', '["ListCampaigns", "GetRedemption"]')
+    agreed.edit(PARTNER, '"https://metro.example/callback"', f'"https://metro.example/{"long" * 30}"')
+    made = await plan(bare_database, agreed.root, operations, now_ms=NOW)
+    lines = [told(each) for step in made.steps for each in step.differences]
+    assert '$.allow.operations[]: "HoldRedemption" → nothing' in lines
+    assert '$.allow.operations[]: nothing → "GetRedemption"' in lines
+    assert any(f'{"long" * 30}"' in line and "callback" not in line for line in lines)
 
 
 async def test_an_applied_contract_version_never_changes(bare_database: Any, agreed: Any, operations: Any) -> None:
@@ -105,6 +168,7 @@ async def test_an_applied_contract_version_never_changes(bare_database: Any, agr
         await _apply(bare_database, agreed, operations)
     assert (refused.value.file, refused.value.key) == (CONTRACT, "$.discount[ride].title")
     assert "write the new terms as version 2" in refused.value.reason
+    assert '"A ride for one fen" → "A ride for nothing"' in refused.value.reason
     assert await _rows(bare_database, "document") == 4  # the policy, which was good, was not written either
 
 
@@ -113,6 +177,7 @@ async def test_new_terms_are_a_new_version_beside_the_old(bare_database: Any, ag
     later_version(agreed, "2025-10-10")
     made = await _apply(bare_database, agreed, operations)
     assert [(step.id, step.version) for step in made.steps] == [("metro-2025", 2)]
+    assert Difference("$.contract.valid_from", "2025-01-01", "2025-10-10") in made.steps[0].differences
 
 
 async def test_an_older_version_is_not_slipped_in_afterwards(bare_database: Any, agreed: Any, operations: Any) -> None:
@@ -150,7 +215,7 @@ async def test_the_database_keeps_applied_versions_from_being_edited(
            FROM document WHERE kind = 'contract'""",
     ):
         async with bare_database.connection() as conn:
-            with pytest.raises(asyncpg.RestrictViolationError):
+            with pytest.raises((asyncpg.RestrictViolationError, asyncpg.InsufficientPrivilegeError)):
                 await conn.execute(statement)
 
 

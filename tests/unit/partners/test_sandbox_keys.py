@@ -1,6 +1,7 @@
 """Sandbox credentials: everything a client needs, for its owner's eyes only, the same after a restart."""
 
 import json
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from gateway.partners.apply import apply
 from gateway.partners.partner import KeyState
 from gateway.partners.sandbox_keys import Credentials, ensure_sandbox_keys
 from gateway.partners.snapshot import SnapshotKeeper
+from gateway.provision import apply_to, provision
+from tests.conftest import ROOT, settings_for
 
 NOW = 1_760_000_000_000
 ISSUER = "http://gateway.test"
@@ -97,3 +100,23 @@ async def test_a_revoked_key_stays_revoked(applied: Database, tmp_path: Path) ->
 def test_printing_credentials_shows_no_key() -> None:
     credentials = Credentials(ISSUER, "metro-server", {"keys": [{"d": "secret"}]}, [], [])
     assert "secret" not in repr(credentials)
+
+
+async def test_a_partner_applied_to_a_running_sandbox_gets_keys_at_once_and_stays(
+    database: Database, database_url: str, home: Path, tmp_path: Path
+) -> None:
+    for name in ("partners", "policies"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shop = (ROOT / "partners/shopco/partner.toml").read_text().replace("shopco", "tramco")
+    (tmp_path / "partners/tramco").mkdir()
+    (tmp_path / "partners/tramco/partner.toml").write_text(shop)
+    settings = settings_for(home, database_url)
+    await apply_to(database, tmp_path, settings, remove=False, actor="test")
+    credentials = json.loads((home / "sandbox/tramco.json").read_text())
+    assert credentials["issuer"] == settings.issuer
+    await provision(settings)  # a restart, whose own folder does not have it
+    keeper = SnapshotKeeper(database)
+    await keeper.load()
+    app = keeper.current.apps[credentials["client_id"]]
+    assert {key["kid"] for key in credentials["private_jwks"]["keys"]} <= {key.kid for key in app.keys}
+    (home / "sandbox/tramco.json").unlink()  # the home is that of all tests

@@ -105,11 +105,11 @@ async def test_the_instant_picks_the_contract_version(bare_database: Database, a
 
 async def test_a_withdrawn_partner_is_not_there(applied: Database, agreed: Any, operations: Any) -> None:
     agreed.add_partner("tram")
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
     assert "tram-server" in (await _picture(applied)).apps
     (agreed.root / "partners/tram/partner.toml").unlink()
     (agreed.root / "partners/tram").rmdir()
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
     snapshot = await _picture(applied)
     assert "tram" not in snapshot.partners
     assert "tram-server" not in snapshot.apps
@@ -124,7 +124,8 @@ async def test_a_suspension_reaches_every_worker_within_a_second_by_notification
     started = time.monotonic()
     async with applied.transaction() as conn:
         await suspend(conn, "metro", reason="test", actor="tester", now_ms=NOW)
-    await asyncio.wait_for(asyncio.gather(*(worker.refreshed.wait() for worker in workers)), SECOND)
+    async with asyncio.timeout(SECOND):
+        await asyncio.gather(*(worker.refreshed.wait() for worker in workers))
     assert time.monotonic() - started < SECOND
     assert {worker.keeper.current.partners["metro"].state for worker in workers} == {PartnerState.SUSPENDED}
 
@@ -136,7 +137,8 @@ async def test_a_lost_notification_is_made_up_for_within_a_second_by_polling(
     async with applied.transaction() as conn:  # what announce does, without its NOTIFY
         await conn.execute("INSERT INTO partner_state VALUES ('metro', 'SUSPENDED', $1, 'tester', 'test')", NOW)
         await conn.execute("INSERT INTO change (kind, key, at_ms) VALUES ('partner', 'metro', $1)", NOW)
-    await asyncio.wait_for(asyncio.gather(*(worker.refreshed.wait() for worker in workers)), SECOND)
+    async with asyncio.timeout(SECOND):
+        await asyncio.gather(*(worker.refreshed.wait() for worker in workers))
     assert {worker.keeper.current.partners["metro"].state for worker in workers} == {PartnerState.SUSPENDED}
 
 
@@ -167,7 +169,7 @@ async def test_a_bad_document_leaves_the_last_good_one_in_force_and_holds_nothin
     applied: Database, agreed: Any, operations: Any
 ) -> None:
     agreed.add_partner("tram")
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
     async with applied.transaction() as conn:
         for kind, name in (("partner", "metro"), ("policy", "trader")):
             await conn.execute(

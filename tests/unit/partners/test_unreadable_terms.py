@@ -13,8 +13,14 @@ from gateway.jsonio import canonical
 from gateway.partners.apply import apply
 from gateway.partners.contract import FOREVER_MS, document, written
 from gateway.partners.contract_rules import from_document
-from gateway.partners.recording import PICTURE_LIMIT_S
-from gateway.partners.snapshot import PictureTooOld, Snapshot, SnapshotKeeper, TermsUnreadable, UnreadableTerms
+from gateway.partners.snapshot import (
+    DOOR_LIMIT_S,
+    PictureTooOld,
+    Snapshot,
+    SnapshotKeeper,
+    TermsUnreadable,
+    UnreadableTerms,
+)
 from tests.unit.partners.test_apply import CONTRACT, NOW
 
 NEXT_YEAR_MS = 1_767_196_800_000  # 2026-01-01 in Shanghai
@@ -144,9 +150,9 @@ async def test_a_fact_under_a_version_that_cannot_be_read_is_refused_by_name(app
         snapshot.contract_version("metro", 2)
 
 
-async def test_a_worker_that_has_heard_nothing_for_a_minute_answers_nothing(applied: Database) -> None:
-    """Settlement counts on it: a later version starts soon after, and this worker would price by the one before."""
-    age = [float(PICTURE_LIMIT_S)]
+async def test_a_worker_that_has_heard_nothing_for_5_s_answers_nothing(applied: Database) -> None:
+    """A suspension must bite; and settlement counts on it, as this worker would price by the version of before."""
+    age = [DOOR_LIMIT_S]
     keeper = SnapshotKeeper(applied, age_s=lambda: age[0])
     await keeper.load()
     assert keeper.current.partners

@@ -14,7 +14,7 @@ from gateway.partners.contract import Contract, document
 from gateway.partners.contract_rules import from_document
 from gateway.settlement.calculation import Opening, SettledDay, Written, calculate
 from gateway.settlement.facts import FactsWriter
-from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer
+from gateway.settlement.seal import FIRST, HEAD_TYPE, DaySealer, seal_day
 from gateway.settlement.statement import STATEMENT_TYPE
 from tests.unit.settlement import reference
 from tests.unit.settlement.reference import Json, State, canonical
@@ -205,8 +205,13 @@ def sealed_pairs(
     with FactsWriter(file) as writer:
         writer.add(pairs)
         writer.finish()
-    head = sealer.seal(
-        day, bank=BANK, previous_head_hash=previous, audit_head=None, sign=lambda raw: sign(raw, HEAD_TYPE)
+    head = seal_day(
+        day,
+        sealer.trees(),
+        bank=BANK,
+        previous_head_hash=previous,
+        audit_head=None,
+        sign=lambda raw: sign(raw, HEAD_TYPE),
     )
     return SettledDay(head, file)
 

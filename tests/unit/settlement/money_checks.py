@@ -20,6 +20,7 @@ from gateway.settlement.verify import verify_files
 from tests.conftest import ROOT
 from tests.unit.settlement.money_machine import DAY_MS, NOON_MS, Bank, open_bank
 from tests.unit.settlement.reckoner import Reckoner
+from tests.unit.settlement.reference import term
 
 T = TypeVar("T")
 ASKED = "SELECT statement_id, currency, from_day, to_day, totals, state FROM statement WHERE partner_id = $1"
@@ -52,6 +53,8 @@ class MoneyChecks(RuleBasedStateMachine):
             shutil.rmtree(self.home, ignore_errors=True)
 
     def _settle_everything(self) -> None:
+        self._upgrade()
+        self.run(self.bank.referred.tell([], now_ms=self.bank.now_ms))  # goals have waited for terms
         open_day = self.run(self.bank._recorded_in())
         self.bank.now_ms = NOON_MS + (open_day - self._noon_day()).days * DAY_MS
         self.run(self.bank.close(open_day.isoformat()))
@@ -128,15 +131,39 @@ class MoneyChecks(RuleBasedStateMachine):
         changed.write_bytes(raw)
         assert not verify_files([changed], jwks=jwks).accepted, f"byte {place} was changed"
 
+    # --- terms that cannot be read ---------------------------------------------------------------------------------
+    def _upgrade(self) -> None:
+        """A program that can read everything takes over: another process, with a picture of its own."""
+        self.run(self.bank.reveal())
+        before = self.bank
+        self.run(self.stack.aclose())
+        self.stack = AsyncExitStack()
+        self.bank = self.run(self.stack.enter_async_context(open_bank(self.url, self.home)))
+        self.bank.take_over(before)
+
+    def _unreadable_at(self, at_ms: int) -> bool:
+        """From the start of a version that cannot be read on, nothing is priced."""
+        return any(term(document)[0] <= at_ms for document in self.bank.hidden)
+
+    def _assert_calculated(self, statement_id: str, to_day: date) -> bool:
+        """It is, unless a version has started by its last day and cannot be read: then it says so."""
+        shown = self.run(self.bank.statement(statement_id))
+        if any(document["contract"]["valid_from"] <= to_day.isoformat() for document in self.bank.hidden):
+            assert shown["Status"] == "FAILED"
+            assert "has no document that this program can read" in shown["Failure"]
+            return False
+        assert shown["Status"] == "CALCULATED", shown.get("Failure")
+        return True
+
     # --- looks -----------------------------------------------------------------------------------------------------
     def _record(self, partner_id: str, terms: dict[str, Any], *, starts: date, version: int, currency: str,
-                ends: date | None = None) -> None:  # fmt: skip
+                ends: date | None = None, readable: bool = True) -> None:  # fmt: skip
         head: dict[str, Any] = {
             "id": f"{partner_id}-2026", "version": version, "currency": currency, "valid_from": starts.isoformat(),
         }  # fmt: skip
         if ends is not None:
             head["valid_to"] = ends.isoformat()
-        self.run(self.bank.record(partner_id, {"contract": head, **terms}))
+        self.run(self.bank.record(partner_id, {"contract": head, **terms}, readable=readable))
 
     async def _write_poison(self) -> None:
         event = outbox.Event(
@@ -153,7 +180,8 @@ class MoneyChecks(RuleBasedStateMachine):
             cwd=ROOT,
         )  # fmt: skip
         try:
-            await asyncio.wait_for(process.wait(), after_ms / 1000 + 0.001)
+            async with asyncio.timeout(after_ms / 1000 + 0.001):
+                await process.wait()
         except TimeoutError:
             process.send_signal(signal.SIGKILL)
             await process.wait()

@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from gateway.call import Operator, OpsCall
+from gateway.call import Decision, Operator, OpsCall
 from gateway.clock import Day, local_day
 from gateway.database import Database
 from gateway.discounts.desk import RedemptionDesk
@@ -63,14 +63,15 @@ class Bank:
     documents: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     facts: dict[str, list[Fact]] = field(default_factory=dict)
     done: dict[str, tuple[Redemption, int]] = field(default_factory=dict)  # confirmed redemptions, what is left of each
+    hidden: list[dict[str, Any]] = field(default_factory=list)  # documents that this program cannot read
 
     @property
     def today(self) -> date:
         return local_day(self.now_ms, BANK_ZONE)
 
     # --- contracts -----------------------------------------------------------------------------------------------
-    async def record(self, partner_id: str, document: dict[str, Any]) -> None:
-        """A version as bank operations apply it. Raises DocumentInvalid."""
+    async def record(self, partner_id: str, document: dict[str, Any], *, readable: bool) -> None:
+        """A version as bank operations apply it; by a newer program, if it is not readable. Raises DocumentInvalid."""
         path = self.folder / "partners" / partner_id / "contract.toml"
         before = path.read_text() if path.exists() else None
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,32 @@ class Bank:
             raise
         self.documents.setdefault(partner_id, []).append(document)
         self.facts.setdefault(partner_id, []).append(Recorded(await self._recorded_in(), document))
+        if not readable:
+            self.hidden.append(document)
+            await self._rewrite(document, 'body || \'{"halo": "golden"}\'')
         await self.snapshots.load()
+
+    async def reveal(self) -> None:
+        """What an upgrade does for this program: everything can be read, and is what was recorded."""
+        for document in self.hidden:
+            await self._rewrite(document, "body - 'halo'")
+        self.hidden.clear()
+
+    async def _rewrite(self, document: dict[str, Any], body: str) -> None:
+        """A term that no program of now knows, in or out: the recorded hash stays that of what was agreed."""
+        head = document["contract"]
+        async with self.database.transaction() as conn:
+            await conn.execute("SET LOCAL session_replication_role = replica")
+            await conn.execute(
+                f"UPDATE document SET body = {body} WHERE kind = 'contract' AND id = $1 AND version = $2",
+                head["id"], head["version"],
+            )  # fmt: skip
+
+    def take_over(self, before: "Bank") -> None:
+        """What is known of a bank whose program was replaced by this one."""
+        self.now_ms, self.documents, self.facts = before.now_ms, before.documents, before.facts
+        self.done, self.hidden = before.done, before.hidden
+        self.referred.deeds, self.referred.told = before.referred.deeds, before.referred.told
 
     # --- discounts -----------------------------------------------------------------------------------------------
     async def redeem(self, partner_id: str, discount: str, *, order: int, final: int, ago_ms: int) -> Redemption:
@@ -142,10 +168,9 @@ class Bank:
     async def issue(self, statement_id: str) -> None:
         shown = await self.statement(statement_id)
         for operator in (MAKER, CHECKER):
-            await self.ops.approve(
-                self._call(operator, ApproveStatement(operator.role, shown["Sha256"]), StatementId=statement_id)  # type: ignore[arg-type]
-            )
-        await self.ops.issue(self._call(CHECKER, None, StatementId=statement_id))
+            said = ApproveStatement(operator.role, shown["Sha256"], "looked")  # type: ignore[arg-type]
+            await self.ops.approve(self._call(operator, said, StatementId=statement_id))
+        await self.ops.issue(self._call(CHECKER, Decision("both looked"), StatementId=statement_id))
 
     async def refuse(self, statement_id: str) -> None:
         await self.ops.refuse(self._call(CHECKER, RefuseStatement("not today"), StatementId=statement_id))
@@ -192,7 +217,7 @@ async def open_bank(url: str, home: Path) -> AsyncIterator[Bank]:
 
 def job_kinds(database: Database, keyring: Keyring, *, url: str, home: Path) -> tuple[JobKind, ...]:
     settings = Settings(database_url=url, home=str(home), issuer="https://bank.example", sandbox=True)
-    files, processes = SealedFiles(database, home), StatementProcesses(settings, BANK)
+    files, processes = SealedFiles(database, home), StatementProcesses(settings)
     works = (
         DayClosing(database, keyring, files, BANK),
         StatementCalculation(database, files, processes),

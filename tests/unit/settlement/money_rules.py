@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
 from gateway.document import DocumentInvalid
+from gateway.partners.snapshot import TermsUnreadable
 from gateway.refusal import Refusal
 from tests.unit.settlement.money_checks import MoneyChecks
 from tests.unit.settlement.money_machine import DAY_MS
@@ -87,6 +88,18 @@ class Money(MoneyChecks):
             with pytest.raises(DocumentInvalid, match="later business day"):
                 self._record("metro", terms, starts=starts, ends=ends, version=version, currency=currency)
 
+    @rule(terms=versions(), starts_in=st.integers(1, 4), currency=st.sampled_from(("CNY", "CNY", "USD")))
+    def agree_what_this_program_cannot_read(self, terms: dict[str, Any], starts_in: int, currency: str) -> None:
+        """A newer program has recorded it: nothing changes until it starts, then that partner's money waits."""
+        starts = self.run(self.bank._recorded_in()) + timedelta(days=starts_in)
+        version = self.bank.documents["metro"][-1]["contract"]["version"] + 1
+        self._record("metro", terms, starts=starts, version=version, currency=currency, readable=False)
+
+    @precondition(lambda self: bool(self.bank.hidden))
+    @rule()
+    def upgrade(self) -> None:
+        self._upgrade()
+
     @rule(offer=st.sampled_from(OFFERS), order=st.integers(2, 6000), share=st.integers(50, 100),
           minutes=st.integers(0, 14))  # fmt: skip
     def redeem(self, offer: str, order: int, share: int, minutes: int) -> None:
@@ -95,10 +108,15 @@ class Money(MoneyChecks):
         final = max(1, order * share // 100)
         try:
             done = self.run(self.bank.redeem("metro", offer, order=order, final=final, ago_ms=minutes * 60_000))
+        except TermsUnreadable:
+            assert self._unreadable_at(at_ms)
+            return
         except Refusal:
+            assert not self._unreadable_at(at_ms)
             assert terms is None or _off(terms, offer, order) == 0 or _off(terms, offer, final) == 0
             return
         assert terms is not None
+        assert not self._unreadable_at(at_ms)
         assert done.contract_version == terms["contract"]["version"]
         assert done.discount_minor == min(_off(terms, offer, final), _off(terms, offer, order))
 
@@ -175,8 +193,8 @@ class Money(MoneyChecks):
         except Refusal:
             return
         self.run(self.bank.work())
-        shown = self.run(self.bank.statement(statement_id))
-        assert shown["Status"] == "CALCULATED", shown.get("Failure")
+        if not self._assert_calculated(statement_id, last - timedelta(days=back)):
+            return
         if ending == "issue":
             self.run(self.bank.issue(statement_id))
         elif ending == "refuse":

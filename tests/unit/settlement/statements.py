@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from hashlib import sha256
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from tests.unit.settlement.drafts import (
     Json,
     Signatory,
     canonical,
+    effective,
     head_hash,
     sealed_day,
 )
@@ -48,11 +49,14 @@ class Settled:
     touched: dict[str, int] = field(default_factory=dict)
     lines: list[Json] = field(default_factory=list)
     lines_of: dict[str, int] = field(default_factory=dict)
+    latest_ms: int = 0
 
     def take(self, event: Json) -> None:
         if event["currency"] != self.currency:
             return
         before = len(self.lines)
+        if event["type"] in ("redemption.confirmed", "redemption.reversed", "goal.reached"):
+            self.latest_ms = max(self.latest_ms, event["occurred_at_ms"])
         if event["type"] == "redemption.confirmed":
             self._confirm(event)
         elif event["type"] == "redemption.reversed":
@@ -182,8 +186,8 @@ def statement(
     before: "Statement | None" = None, start: Json | None = None, accrued: Mapping[str, int] | None = None,
     currency: str = "CNY", keys: Sequence[Json] | None = None, others: int = 2, signatory: Signatory = SIGNATORY,
 ) -> Statement:  # fmt: skip
-    """`told` changes the list of a day's events before it is sealed, after it was settled as it was; `part` the list
-    of parts before they are hashed; `manifest` the manifest before it is signed."""
+    """`contracts`: every known version. `told` changes the list of a day's events before it is sealed, after it was
+    settled as it was; `part` the list of parts before they are hashed; `manifest` the manifest before it is signed."""
     begun = deepcopy(start or (before.manifest["closing"] if before else opening()))
     known = dict(accrued if accrued is not None else before.accrued if before else {})
     settled = Settled(contracts, currency, dict(begun["ranks"]), dict(begun["funded"]), dict(known))
@@ -229,7 +233,8 @@ def _accrued_part(known: Mapping[str, int], touched: Mapping[str, int]) -> Json:
 
 def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, contracts: Any, days: Any,
               before: Statement | None) -> Json:  # fmt: skip
-    least = min_pay(contracts, currency=settled.currency, to_day=days[-1] if days else "2025-01-02")
+    to_day = days[-1] if days else "2025-01-02"
+    least = min_pay(contracts, currency=settled.currency, to_day=to_day)
     sums = totals(settled.lines, carried_in=begun["carried_minor"], min_pay=least)
     number = before.manifest["statement"]["number"] + 1 if before else 1
     previous = None
@@ -239,26 +244,20 @@ def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, 
         previous = {"number": told["number"], "sha256": digest, "statement_id": told["statement_id"]}
     elif begun["versions"]:
         number, previous = 2, {"number": 1, "sha256": NOTHING, "statement_id": "stm_1"}
-    versions = [
-        {
-            "contract": c["contract"]["id"],
-            "sha256": sha256(canonical(c)).hexdigest(),
-            "version": c["contract"]["version"],
-        }
-        for c in contracts
-    ]
+    reach = max(settled.latest_ms, noon_ms(to_day))
     entries = {key: minor for key, minor in settled.accrued.items() if minor}
     return {
-        "format": "parasol-statement-2", "contracts": list(contracts), "days": sealed, "opening": begun,
+        "format": "parasol-statement-2", "days": sealed, "opening": begun,
+        "contracts": [c for c in contracts if known_version(c)["start_ms"] <= reach],
         "statement": {
             "bank": BANK, "currency": settled.currency, "from_day": days[0] if days else "2025-01-02",
             "issuer": "https://bank.example", "number": number, "partner": PARTNER, "previous": previous,
-            "statement_id": f"stm_{number}", "to_day": days[-1] if days else "2025-01-02",
+            "statement_id": f"stm_{number}", "to_day": to_day,
         },
         "closing": {
             "accrued": {"root": accrued_hash(entries).hex(), "size": len(entries)},
             "carried_minor": sums["carried_out_minor"], "funded": settled.funded, "ranks": settled.ranks,
-            "versions": versions,
+            "versions": [known_version(c) for c in contracts],
         },
         "totals": sums,
         "parts": [
@@ -267,6 +266,17 @@ def _manifest(settled: Settled, sealed: list[Json], parts: Any, *, begun: Json, 
             for each, raw in parts
         ],
     }  # fmt: skip
+
+
+def noon_ms(day: str) -> int:
+    return int(datetime.combine(date.fromisoformat(day), time(12), UTC).timestamp()) * 1000
+
+
+def known_version(contract: Json) -> Json:
+    """§10, as its recording tells it."""
+    told = effective(0, contract)
+    data = {name: told["data"][name] for name in ("sha256", "start_ms")}
+    return data | {"contract": told["contract"], "version": told["contract_version"]}
 
 
 def min_pay(contracts: Sequence[Json], *, currency: str, to_day: str) -> int:

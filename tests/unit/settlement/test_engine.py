@@ -96,9 +96,12 @@ def test_lines_and_closing_are_those_of_the_rules_for_any_record(steps: list[Any
     assert [each.version for each in written.closing.versions] == [c["contract"]["version"] for c in record.contracts]
 
 
-@given(HISTORY, HISTORY)
-@quick
-def test_a_second_statement_goes_on_where_the_first_ended(steps: list[Any], more: list[Any]) -> None:
+@pytest.mark.parametrize("examples", [10, pytest.param(250, marks=pytest.mark.long)])  # three statements each
+def test_a_second_statement_goes_on_where_the_first_ended(examples: int) -> None:
+    settings(max_examples=examples, deadline=None)(given(HISTORY, HISTORY)(two_in_a_row_are_one_over_both))()
+
+
+def two_in_a_row_are_one_over_both(steps: list[Any], more: list[Any]) -> None:
     """Ranks, caps, funded amounts and known versions run on: two in a row pay what one over both would."""
     record = record_of(steps, made.started())
     record.next_day()

@@ -182,7 +182,6 @@ def test_an_event_under_a_version_of_another_currency_is_a_fault(tmp_path: Path)
         ({"valid_from": "2026-09-22"}, put("data", "sha256", "0" * 64), "does not tell the document"),
         ({"valid_from": "2026-09-22"}, put("data", "start_ms", 0), "does not tell the document"),
         ({"valid_from": "2026-09-22"}, put("currency", "EUR"), "does not tell the document"),
-        ({"valid_from": "2026-09-22"}, put("contract_version", 3), "there is no document"),
         ({"valid_from": "2026-09-22", "id": "other"}, None, "the partner's contract is p-2026"),
     ],
 )
@@ -217,9 +216,11 @@ def test_versions_of_the_first_recording_may_start_before_it(tmp_path: Path) -> 
 
 def test_a_known_version_without_its_document_is_named(tmp_path: Path) -> None:
     record = made.started()
-    opening = Opening(versions=(KnownVersion("p-2026", 7, "0" * 64),))
-    assert "p-2026 version 7" in refused(record, tmp_path, opening=opening)
-    with pytest.raises(FactsDisagree, match="event evt_0: there is no document of p-2026 version 1"):
+    opening = Opening(versions=(KnownVersion("p-2026", 7, "0" * 64, made.NOON_MS),))
+    assert "version 7 of contract p-2026 starts at 2026-09-21T04" in refused(record, tmp_path, only=[], opening=opening)
+    with pytest.raises(
+        FactsDisagree, match=r"version 1 of contract p-2026 starts at 2025-12-31T16:00:00\.000Z and has no"
+    ):
         made.statement(tmp_path, record.events, [])
     other = from_document(made.contract(1, valid_from="2026-02-01"))
     with pytest.raises(FactsDisagree, match="event evt_0: it does not tell the document"):

@@ -13,7 +13,7 @@ from bench import leaves
 from gateway.settlement import facts, merkle
 from gateway.settlement.facts import FactsWriter, file_sha256
 from gateway.settlement.merkle import root_of
-from gateway.settlement.seal import FIRST, DaySealer
+from gateway.settlement.seal import FIRST, DaySealer, seal_day
 
 Pairs = list[tuple[str | None, bytes]]
 
@@ -34,7 +34,11 @@ def test_the_file_and_its_folder_are_ours_alone(tmp_path: Path) -> None:
     done = written(path, many(5, partners=2), step=2)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert (done.rows, done.sha256, done.writer_version) == (5, sha256(path.read_bytes()).digest(), 2)
+    assert (done.rows, done.sha256, done.writer_version) == (
+        5,
+        sha256(path.read_bytes()).digest(),
+        facts.WRITER_VERSION,
+    )
     assert file_sha256(path) == done.sha256
 
 
@@ -126,7 +130,9 @@ def test_the_head_says_its_format_and_the_audit_chains_end() -> None:
     def head(audit_head: bytes | None) -> dict[str, object]:
         sealer = DaySealer()
         sealer.add([("p", b"1"), (None, b"2"), ("p", b"3")])
-        sealed = sealer.seal(leaves.DAY, bank="B", previous_head_hash=FIRST, audit_head=audit_head, sign=bytes.decode)
+        sealed = seal_day(
+            leaves.DAY, sealer.trees(), bank="B", previous_head_hash=FIRST, audit_head=audit_head, sign=bytes.decode
+        )
         return dict(sealed.head)
 
     assert head(None)["audit_head"] is None

@@ -126,7 +126,8 @@ def test_opening_and_closing_are_the_members_of_the_rules(tmp_path: Path) -> Non
     assert manifest["opening"] == Opening().members() == first
     assert manifest["closing"] == written.closing.members()
     assert Opening.from_members(manifest["closing"]) == written.closing
-    assert manifest["closing"]["versions"][0] | {"sha256": ""} == {"contract": "p-2026", "sha256": "", "version": 1}
+    first_version = {"contract": "p-2026", "sha256": "", "start_ms": 1_767_196_800_000, "version": 1}
+    assert manifest["closing"]["versions"][0] | {"sha256": ""} == first_version
     assert sorted(manifest) == ["closing", "contracts", "days", "format", "keys", "opening", "parts", "signature",
                                 "statement", "totals"]  # fmt: skip
 

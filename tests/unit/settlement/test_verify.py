@@ -86,7 +86,7 @@ EVENT_LIES: Lies = {
     "other-seed": (put("data", "seed", OTHER_SEED), "legs is"),
     "no-seed": (lambda e: e["data"].pop("seed"), "seed is None"),
     "cap-of-nobody": (put("data", "cap_left_minor", {"partner": 0}), "cap_left_minor is"),
-    "other-version": (put("contract_version", 2), "version 2 was not in force"),
+    "other-version": (put("contract_version", 2), "version 2 has no document"),
     "other-contract": (put("contract", "bus-2025"), "contract bus-2025 version 1 was not in force"),
     "before-the-term": (put("occurred_at_ms", drafts.NOON - 9 * drafts.DAY_MS), "was not in force"),
     "before-time": (put("occurred_at_ms", -1), "occurred_at_ms is -1"),

@@ -50,7 +50,7 @@ DOCUMENT_LIES: Lies = {
     "audit-head": (put("days", 0, "head", "audit_head", "x"), "head of 2025-01-02: audit_head is x"),
     "audit-empty": (put("days", 0, "head", "audit_head", ""), "head of 2025-01-02: audit_head is"),
     "audit-added": (put("days", 0, "head", "audit_head", ROOT), "the signature of the head of 2025-01-02"),
-    "no-contract": (put("contracts", []), "contracts: there is none"),
+    "no-contract": (put("contracts", []), "evt_0001: contract metro-2025 version 1 has no document"),
     "contracts-twice": (put("contracts", [drafts.CONTRACT] * 2), "version 1 stands after version 1"),
     "part-hash": (put("parts", 1, "sha256", ROOT), "part 2: it has"),
     "part-size": (put("parts", 1, "size", 9), "part 2: it has"),

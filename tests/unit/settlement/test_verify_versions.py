@@ -66,8 +66,8 @@ EFFECTIVE_LIES: Lies = {
     "end": (put("data", "end_ms", 0), "end_ms is 0, expected"),
     "currency": (put("currency", "USD"), "currency is USD, expected CNY"),
     "amount": (put("amount_minor", 1), "amount_minor is 1, expected 0"),
-    "version": (put("contract_version", 9), "version 9 is not among the contracts"),
-    "contract": (put("contract", "bus"), "contract bus version 1 is not among the contracts"),
+    "version": (put("contract_version", 9), "contracts: version 9 of the contract, which starts at"),
+    "contract": (put("contract", "bus"), "evt_0000: contract is bus, expected metro-2025"),
 }
 
 
@@ -82,7 +82,7 @@ def test_versions_recorded_in_another_order_or_twice_or_never_are_refused(tmp_pa
     assert "version 1 of the contract is recorded after version 2" in faults(swapped, tmp_path)
     twice = statement({DAY: [effective(0), effective(1)]})
     assert "version 1 of the contract is recorded a second time" in faults(twice, tmp_path)
-    never = statement({DAY: [effective(0)]}, contracts=both)
+    never = statement({DAY: [effective(0)], LAST: []}, contracts=both)
     assert "contracts: version 2 is not known at the closing" in faults(never, tmp_path)
     unsaid = statement({DAY: [confirmed(1)]})
     assert "evt_0001: version 1 of the contract was not known before it" in faults(unsaid, tmp_path)
