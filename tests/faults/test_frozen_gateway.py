@@ -1,15 +1,13 @@
 """Real workers beside a frozen PostgreSQL: probes and callers are answered in time, and all goes on when it wakes."""
 
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from gateway.admission.deadline import LOOK_S
 from gateway.call import DEADLINE_S
 from tests.conftest import CONSENTS
-from tests.faults.test_database_away import READY_S, frozen, timed, try_again
+from tests.faults.test_database_away import READY_S, frozen, timed, try_again, until_ready
 from tests.faults.test_workers import partner, served
 
 __all__ = ["served"]  # a fixture
@@ -37,9 +35,3 @@ async def test_workers_answer_probes_and_callers_while_the_database_stands_still
             assert answer_s < DEADLINE_S + LATE_S
         assert (await client.call("GET", path, token=token)).status_code == 400
         await until_ready(client.http, address)
-
-
-async def until_ready(http: httpx.AsyncClient, address: str) -> None:
-    begun = time.monotonic()
-    while (await http.get(f"{address}/readyz")).status_code != 200:
-        assert time.monotonic() - begun < DEADLINE_S, "it stays not ready"

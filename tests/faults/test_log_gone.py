@@ -20,6 +20,7 @@ from gateway.chores import Chore, run_once
 from gateway.log import LINES_DROPPED
 from gateway.metrics.wire import Hello, framed, read_frame
 from tests.conftest import CONSENTS, World
+from tests.faults.test_database_away import change_tables
 
 PIPE_BYTES = 1 << 20  # more than any pipe holds
 
@@ -103,12 +104,12 @@ async def test_a_lost_log_changes_no_answer(stream: Stream, shared_world: World)
     """A bug is answered with a problem document and logged; the answer comes all the same."""
     client, before = shared_world.client("parkco"), await dropped()
     token = await client.token("accounts")
-    await shared_world.sql("ALTER TABLE consent RENAME TO away")
+    await change_tables(shared_world, "ALTER TABLE consent RENAME TO away")
     try:
         with logging_to(stream):
             answer = await client.call("GET", f"{CONSENTS['accounts'][1]}/unknown", token=token)
     finally:
-        await shared_world.sql("ALTER TABLE away RENAME TO consent")
+        await change_tables(shared_world, "ALTER TABLE away RENAME TO consent")
     assert (answer.status_code, answer.json()["Code"]) == (500, "500 gateway_error")
     assert await dropped() > before
 
