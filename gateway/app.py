@@ -94,7 +94,9 @@ async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundatio
     stack.callback(limiter.close)
     throttle = Throttle(settings.home_path / "throttle", secret=keyring.secret("throttle"))
     stack.callback(throttle.close)
-    return Foundation(settings, database, feed, keyring, snapshots, bank, limiter, throttle)
+    foundation = Foundation(settings, database, feed, keyring, snapshots, bank, limiter, throttle)
+    metrics.probe("parasol_disk_full", foundation.disk_is_full)
+    return foundation
 
 
 def build_edge(base: Foundation, *, rooms: dict[type, Any], operators: OperatorBook) -> Edge:

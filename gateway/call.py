@@ -23,6 +23,8 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 
 JSON_BODY_LIMIT = 64 * 1024  # bytes; the largest body of the contract, a VRP with full remittance data, is below 8 KiB
+DEADLINE_S = 10.0  # of a request whose row says nothing else; a partner's own client rarely waits longer
+BANK_DEADLINE_S = 30.0  # the core bank has 20 s to answer about money: "pending" in the end is better than nothing
 
 
 class Protocol(StrEnum):
@@ -66,6 +68,7 @@ class Operation:
     answers: str = "application/json"  # the media type of a yes
     level: str = "A1"  # JR/T 0185: A1 product information, A2 money or account data
     body_limit: int = JSON_BODY_LIMIT
+    deadline_s: float = DEADLINE_S  # from the body's last byte (a file's: from its first) to the answer's first
     throttle: str = ""  # the rule of admission/addresses.py, where nobody has been recognised yet
     query: tuple[str, ...] = ()  # fields that the query may hold; see `strict_query`
     before_body: Callable[..., Awaitable[None]] | None = None  # of `room`: asked with the Call before a file is read

@@ -131,7 +131,6 @@ def serve(
 
     Without --sandbox run `parasol migrate` and `parasol apply` first.
     """
-    from gateway import log
     from gateway.serve import local_address, serve
 
     given = read_settings()
@@ -139,7 +138,6 @@ def serve(
     settings = msgspec.structs.replace(
         given, sandbox=sandbox or given.sandbox, home=str(home.absolute()), workers=workers, issuer=issuer
     )
-    log.configure(settings.log_level)
     serve(settings, host=host, port=port, on_ready=lambda address: typer.echo(f"Parasol serves at {address}"))
 
 

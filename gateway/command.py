@@ -43,6 +43,7 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _log_to_standard_error()
             command(*args, **kwargs)
         except _explained() as error:
             Console(stderr=True, highlight=False, soft_wrap=True).print(f"parasol: {error}", markup=False)
@@ -53,6 +54,13 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(FAILED) from None
 
     return run
+
+
+def _log_to_standard_error() -> None:
+    """As lines that can be lost: what a library logs neither ends a command nor stands among its output."""
+    from gateway import log
+
+    log.configure(read_settings().log_level)
 
 
 def _explained() -> tuple[type[Exception], ...]:

@@ -1,6 +1,7 @@
 """The ASGI edge: find the operation, admit the caller, call the endpoint, answer; refusals are rendered here, once."""
 
 import time
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -8,24 +9,22 @@ from functools import partial
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
-import structlog
-
 from gateway import audit, metrics
 from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
+from gateway.admission.deadline import Deadlines
 from gateway.admission.door import FrontDoor, check_query
 from gateway.admission.operators import OperatorBook
 from gateway.admission.possession import CertificateReader
-from gateway.call import Answer, Call, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
+from gateway.call import DEADLINE_S, Answer, Call, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
 from gateway.clock import now_ms
 from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
-from gateway.problem import MethodNotAllowed, UnexpectedFailure, UnknownPath, render
+from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-log = structlog.get_logger(__name__)
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _OTHER_METHOD = "_OTHER"  # OpenTelemetry's word: the caller may write anything, a metric's label may not
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -119,6 +118,7 @@ class Edge:
         self._bodies = bodies or BodyReader()
         self._sign = sign
         self._fallback = fallback
+        self._deadlines = Deadlines()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, waited = time.perf_counter(), start_waiting()
@@ -145,11 +145,11 @@ class Edge:
             arrival.partner_id = arrival.partner_id or refusal.partner_id
             metrics.count("parasol_refusals_total", reason=refusal.code)
             answer = _refused(refusal, protocol=protocol, arrival=arrival)
-        except Exception as error:  # the last wall: the caller gets a reference, the log gets the trace
-            outcome = "gateway_error"
-            log.exception("unexpected_failure", operation=operation_id, interaction_id=arrival.interaction_id,
-                          error=type(error).__name__)  # fmt: skip
-            answer = _refused(UnexpectedFailure(), protocol=protocol, arrival=arrival)
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - the last wall: whatever it is becomes an answer
+            failure = self._deadlines.refusal_of(error, operation=operation_id, interaction_id=arrival.interaction_id)
+            outcome = failure.outcome
+            answer = _refused(failure, protocol=protocol, arrival=arrival)
+        self._deadlines.stop()
         await self._send(send, answer, arrival, signed=match is not None and match.operation.signed)
         seconds = time.perf_counter() - started
         metrics.count("parasol_requests_total", partner=arrival.partner_id, operation=operation_id,
@@ -161,10 +161,11 @@ class Edge:
 
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
+        self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
         if operation.throttle:
             return await self._perform_throttled(match, arrival, receive, now_ms=moment)
         if not operation.raw_body and arrival.method not in BODYLESS:
-            arrival.body = await self._bodies.read(arrival, receive, operation)
+            arrival.body = await self._body(arrival, receive, operation)
         if operation.token in (TokenKind.CLIENT, TokenKind.CUSTOMER):
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
             if operation.raw_body:
@@ -179,7 +180,7 @@ class Edge:
         operation, address = match.operation, arrival.source
         self._addresses.enter(operation.throttle, address, now_ms=now_ms)
         try:
-            arrival.body = await self._bodies.read(arrival, receive, operation)
+            arrival.body = await self._body(arrival, receive, operation)
             answer = await operation.endpoint(self._open_call(match, arrival, now_ms=now_ms))
         except Refusal as refusal:
             self._addresses.answered(operation.throttle, address, status=refusal.status, now_ms=now_ms)
@@ -187,10 +188,18 @@ class Edge:
         self._addresses.answered(operation.throttle, address, status=answer.status, now_ms=now_ms)
         return answer
 
+    async def _body(self, arrival: Arrival, receive: Receive, operation: Operation) -> bytes:
+        """While it comes, its reader limits the wait (408); the request's deadline runs from its last byte."""
+        self._deadlines.stop()
+        body = await self._bodies.read(arrival, receive, operation)
+        self._deadlines.start(operation.deadline_s)
+        return body
+
     async def _with_file(self, call: Call, arrival: Arrival, receive: Receive) -> Call:
         """A file may be large: it is read for an admitted caller, and only if it could be kept."""
         if call.operation.before_body is not None:
             await call.operation.before_body(call)
+        self._deadlines.start(call.operation.deadline_s)
         return replace(call, raw_body=await self._bodies.read(arrival, receive, call.operation))
 
     def _ops_call(self, match: Match, arrival: Arrival, *, now_ms: int) -> OpsCall:

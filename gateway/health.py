@@ -13,16 +13,20 @@ from gateway.database.migrate import missing_migrations
 from gateway.problem import UnknownPath
 
 PICTURE_AGE_S = 2.0  # four polls of the change feed; at 5 s the door refuses (gateway/partners/snapshot.py)
-READY_TIMEOUT_S = 2.0  # a database that takes longer for one small table is not there for customers either
+READY_TIMEOUT_S = 1.5  # a database that takes longer for one small table is not there for customers either
 
 
 @dataclass(frozen=True, slots=True)
 class HealthApi:
-    """`generation` is the snapshot's, `age_s` since it was surely current; a worker with an old one is not ready."""
+    """`generation` is the snapshot's, `age_s` since it was surely current; a worker with an old one is not ready.
+
+    `disk_is_full`: nothing can be written.
+    """
 
     database: Database
     generation: Callable[[], int]
     age_s: Callable[[], float]
+    disk_is_full: Callable[[], bool]
     metrics_port: int  # not 0: the page is there, and not here
 
     async def live(self, call: OpenCall) -> Answer:
@@ -40,6 +44,8 @@ class HealthApi:
             return Answer(503, {"status": "not ready", "missing": "database"})
         if lacking:
             return Answer(503, {"status": "not ready", "missing": "migrations"})
+        if self.disk_is_full():
+            return Answer(503, {"status": "not ready", "missing": "disk"})
         return Answer(200, {"status": "ready", "generation": self.generation()})
 
     async def metrics(self, call: OpenCall) -> Answer:

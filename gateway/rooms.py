@@ -1,5 +1,7 @@
 """The rooms, built by hand: each wing makes its desks from the foundation and names what its back office has to do."""
 
+import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +18,7 @@ from gateway.console.pages import ConsolePages
 from gateway.console.session import COOKIE as CONSOLE_COOKIE
 from gateway.console.session import ConsoleSessions
 from gateway.corebank.measured import measured
-from gateway.corebank.port import CoreBank
+from gateway.corebank.port import CoreBank, OrderOutcome
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
 from gateway.database import Database
@@ -76,6 +78,7 @@ from gateway.settlement.statement_work import StatementCalculation, StatementPro
 
 CURRENCY = "CNY"  # of the sandbox's accounts
 BANK = "Sandbox City Bank"
+HOME_FREE_BYTES = 64 * 1024**2  # four segments of PostgreSQL's log: below it, writing is about to fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ class Foundation:
     def snapshot(self) -> Snapshot:
         return self.snapshots.current
 
+    def disk_is_full(self) -> bool:
+        """The database has just said so, or no room is left where we keep sealed files, and a sandbox all its data."""
+        said = self.database.disk_is_full or self.bank.disk_is_full
+        return said or shutil.disk_usage(self.settings.home_path).free < HOME_FREE_BYTES
+
     def partner(self, partner_id: str) -> Partner | None:
         return self.snapshots.current.partners.get(partner_id)
 
@@ -115,6 +123,7 @@ class Common:
     """Desks that several wings use: one of each in a worker."""
 
     bank: CoreBank
+    decide_order: Callable[..., Awaitable[OrderOutcome | None]]
     counter: Counter
     consents: ConsentBook
     identities: IdentityKeys
@@ -124,8 +133,10 @@ class Common:
 
 def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, Any], tuple[Chore, ...]]:
     """The capabilities, each with what it needs and nothing else; and what they do in the back office."""
+    bank = SandboxBank(base.bank, Clock(now_ms))
     common = Common(
-        measured(SandboxBank(base.bank, Clock(now_ms))),
+        measured(bank),
+        bank.decide,
         Counter(base.bank),
         ConsentBook(base.database),
         IdentityKeys(base.database, base.keyring),
@@ -152,7 +163,7 @@ def authorization(base: Foundation, common: Common) -> Wing:
     )  # fmt: skip
     vouching = Vouching(common.bank, common.identities)
     approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
-    sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY))
+    sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY, common.decide_order))
     withdrawal = withdrawal_pages(base, common)
     chores = (
         Chore("expire consents", 5, partial(expire_consents_due, base.database)),
@@ -263,6 +274,12 @@ def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:
             PortalApi.load(
                 settings.data_path / "openapi", operations=OPERATIONS, issuer=base.issuer, sandbox=settings.sandbox
             ),
-            HealthApi(database, lambda: base.snapshot().generation, lambda: base.feed.age_s, settings.metrics_port),
+            HealthApi(
+                database,
+                lambda: base.snapshot().generation,
+                lambda: base.feed.age_s,
+                base.disk_is_full,
+                settings.metrics_port,
+            ),
         )
     )

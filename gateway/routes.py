@@ -8,7 +8,7 @@ from typing import Any
 from gateway.accounts.api import AccountsApi
 from gateway.accounts.sandbox_api import SandboxBankApi
 from gateway.accounts.shapes import AccountConsentRequest
-from gateway.call import Answer, Decision, Operation, Protocol, TokenKind
+from gateway.call import BANK_DEADLINE_S, Answer, Decision, Operation, Protocol, TokenKind
 from gateway.console.api import ChangePartnerState, OpsApi
 from gateway.console.pages import ConsolePages
 from gateway.discounts.api import DiscountsApi
@@ -25,7 +25,7 @@ from gateway.payments.shapes import FundsRequest, MandateRequest, PaymentRequest
 from gateway.portal.api import PortalApi
 from gateway.referrals.api import ReferralsApi
 from gateway.referrals.bank_api import ReferralsOps
-from gateway.referrals.batch import FILE_LIMIT
+from gateway.referrals.batch import FILE_DEADLINE_S, FILE_LIMIT
 from gateway.referrals.batch_api import BatchApi, CreateBatchBody
 from gateway.referrals.link_api import CreateLinkBody, LinkApi
 from gateway.settlement.api import SettlementApi
@@ -36,9 +36,8 @@ from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, Ref
 Endpoint = Callable[..., Awaitable[Answer]]
 CLIENT, CUSTOMER, OPERATOR, NOBODY = TokenKind.CLIENT, TokenKind.CUSTOMER, TokenKind.OPERATOR, TokenKind.NONE
 OB, OWN, OAUTH, OPS, PAGE = Protocol.OB, Protocol.OWN, Protocol.OAUTH, Protocol.OPS, Protocol.PAGE
-AISP, PISP = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp"
-V1, ADMIN = "/partner/v1", "/admin/v1"
-BULK_BODY_LIMIT = 256 * 1024  # bytes: 500 sandbox customers or events
+AISP, PISP, V1, ADMIN = "/open-banking/v4.0/aisp", "/open-banking/v4.0/pisp", "/partner/v1", "/admin/v1"
+BULK_BODY_LIMIT, BULK_DEADLINE_S = 256 * 1024, 30.0  # 500 sandbox customers or events; each is opened by itself
 
 
 def row(id: str, line: str, endpoint: Endpoint, protocol: Protocol, token: TokenKind, **rest: Any) -> Operation:
@@ -121,7 +120,7 @@ PAYMENTS = in_room(PaymentsApi,
     row("domesticVrpConsentsFundsConfirmation", f"POST {PISP}/domestic-vrp-consents/{{ConsentId}}/funds-confirmation",
         PaymentsApi.confirm_funds, OB, CUSTOMER, scope="payments", body=FundsRequest, signed=True, level="A2"),
     row("domesticVrpPost", f"POST {PISP}/domestic-vrps", PaymentsApi.pay, OB, CUSTOMER, scope="payments",
-        body=PaymentRequest, idempotent=True, signed=True, level="A2"),
+        body=PaymentRequest, idempotent=True, signed=True, level="A2", deadline_s=BANK_DEADLINE_S),
     row("domesticVrpGet", f"GET {PISP}/domestic-vrps/{{DomesticVRPId}}", PaymentsApi.get_payment, OB, CLIENT,
         scope="payments", signed=True, level="A2"),
     row("domesticVrpPaymentDetailsGet", f"GET {PISP}/domestic-vrps/{{DomesticVRPId}}/payment-details",
@@ -141,11 +140,11 @@ PARKING = in_room(ParkingApi,
     row("QuoteParking", f"POST {V1}/parking/sessions/{{SessionId}}/quotes", ParkingApi.quote_parking, OWN, CLIENT,
         scope="parking", body=ParkingQuoteBody),
     row("ChargeParking", f"POST {V1}/parking/sessions/{{SessionId}}/charges", ParkingApi.charge_parking, OWN, CLIENT,
-        scope="parking", body=ChargeBody, idempotent=True, level="A2"),
+        scope="parking", body=ChargeBody, idempotent=True, level="A2", deadline_s=BANK_DEADLINE_S),
     row("GetParkingCharge", f"GET {V1}/parking/charges/{{ChargeId}}", ParkingApi.get_parking_charge, OWN, CLIENT,
         scope="parking", level="A2"),
-    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds",
-        ParkingApi.refund_parking_charge, OWN, CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2"),
+    row("RefundParkingCharge", f"POST {V1}/parking/charges/{{ChargeId}}/refunds", ParkingApi.refund_parking_charge, OWN,
+        CLIENT, scope="parking", body=RefundBody, idempotent=True, level="A2", deadline_s=BANK_DEADLINE_S),
 )
 
 REFERRALS = (
@@ -161,7 +160,8 @@ REFERRALS = (
         row("CreateReferralBatch", f"POST {V1}/referral-batches", BatchApi.create_batch, OWN, CLIENT,
             scope="referrals", body=CreateBatchBody),
         row("UploadReferralBatchFile", f"PUT {V1}/referral-batches/{{BatchId}}/file", BatchApi.upload_file, OWN, CLIENT,
-            scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT, before_body=BatchApi.check_upload),
+            scope="referrals", raw_body="text/csv", body_limit=FILE_LIMIT, before_body=BatchApi.check_upload,
+            deadline_s=FILE_DEADLINE_S),
         row("GetReferralBatch", f"GET {V1}/referral-batches/{{BatchId}}", BatchApi.get_batch, OWN, CLIENT,
             scope="referrals"),
         row("GetReferralBatchResults", f"GET {V1}/referral-batches/{{BatchId}}/results", BatchApi.get_results, OWN,
@@ -170,8 +170,7 @@ REFERRALS = (
     *in_room(LinkApi,
         row("CreateReferralLink", f"POST {V1}/referral-links", LinkApi.create_link, OWN, CLIENT, scope="referrals",
             body=CreateLinkBody, idempotent=True),
-        row("GetReferralLink", f"GET {V1}/referral-links/{{LinkId}}", LinkApi.get_link, OWN, CLIENT,
-            scope="referrals"),
+        row("GetReferralLink", f"GET {V1}/referral-links/{{LinkId}}", LinkApi.get_link, OWN, CLIENT, scope="referrals"),
         row("GetReferralLinkQr", f"GET {V1}/referral-links/{{LinkId}}/qr", LinkApi.get_qr, OWN, CLIENT,
             scope="referrals", answers="image/svg+xml", query=("Format",)),
         row("FollowReferralLink", "GET /r/{Code}", LinkApi.follow_link, PAGE, NOBODY, answers="text/html",
@@ -246,7 +245,8 @@ SANDBOX = (
     ),
     *in_room(SandboxBankApi,
         row("OpenAccounts", "POST /sandbox/v1/customers", SandboxBankApi.open_accounts, OWN, NOBODY,
-            body_limit=BULK_BODY_LIMIT),
+            body_limit=BULK_BODY_LIMIT, deadline_s=BULK_DEADLINE_S),
+        row("DecideOrder", "POST /sandbox/v1/orders/{OrderId}/decision", SandboxBankApi.decide_order, OWN, NOBODY),
         row("TellCustomerEvents", "POST /sandbox/v1/customer-events", SandboxBankApi.tell_events, OWN, NOBODY,
             body_limit=BULK_BODY_LIMIT),
     ),

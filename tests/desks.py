@@ -73,11 +73,12 @@ async def release(desk: RedemptionDesk, held: Redemption, *, key: str = "", now_
 
 
 async def reverse(
-    desk: RedemptionDesk, done: Redemption, amount_minor: int, *, key: str = "", currency: str = "CNY"
-) -> Redemption:
+    desk: RedemptionDesk, done: Redemption, amount_minor: int, *, key: str = "", currency: str = "CNY",
+    now_ms: int = NOW_MS,
+) -> Redemption:  # fmt: skip
     return await desk.reverse(
         "parkco", done.redemption_id, amount=Money(amount_minor, currency), operation="ReverseRedemption",
-        key=key or secrets.token_hex(8), request_hash=str(amount_minor).encode(), now_ms=NOW_MS,
+        key=key or secrets.token_hex(8), request_hash=str(amount_minor).encode(), now_ms=now_ms,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The sandbox bank's counter over HTTP: customers open accounts, activate cards and spend. Only in a sandbox."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ from msgspec import Meta
 
 from gateway.call import Answer, OpenCall
 from gateway.clock import Moment, moment_ms
+from gateway.corebank.port import OrderOutcome
 from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter, Opening
 from gateway.corebank.sandbox.store import FeedEvent
 from gateway.jsonio import decode
@@ -67,12 +69,28 @@ class BankEvents(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     event: list[BankEvent]
 
 
+class OrderDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
+    """SETTLE books it if it can be booked; REJECT never does."""
+
+    decision: Literal["SETTLE", "REJECT"] = "SETTLE"
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxBankApi:
     """Nobody is admitted here: these operations exist only in a sandbox, with made-up people."""
 
     counter: Counter
     currency: str
+    decide: Callable[..., Awaitable[OrderOutcome | None]]  # SandboxBank.decide
+
+    async def decide_order(self, call: OpenCall) -> Answer:
+        """What the bank's back office does with an order that it left pending; one that is decided stays so."""
+        wanted = decode(call.raw_body or b"{}", OrderDecision)
+        outcome = await self.decide(call.path["OrderId"], book=wanted.decision == "SETTLE")
+        if outcome is None:
+            raise UnknownResource("The bank has no order of that id")
+        shown = {"OrderId": outcome.order_id, "Status": outcome.status.value}
+        return Answer(200, {"Data": {**shown, **({"StatusReasonCode": outcome.reason} if outcome.reason else {})}})
 
     async def open_accounts(self, call: OpenCall) -> Answer:
         """Each gets a customer and an account; somebody who is a customer already stays who they are."""

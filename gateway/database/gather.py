@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from gateway.database.absence import is_shared_fate
 from gateway.refusal import Refusal
 
 Q = TypeVar("Q")
@@ -54,11 +55,15 @@ class Gatherer(Generic[Q, R]):
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting[: self._max_batch], self._waiting[self._max_batch :]
-                await self._answer(batch)
+                await self._answer(
+                    [entry for entry in batch if not entry[1].done()]
+                )  # the others' deadlines have passed
         finally:
             self._worker = None
 
     async def _answer(self, batch: list[tuple[Q, "asyncio.Future[R]"]]) -> None:
+        if not batch:
+            return
         try:
             results = await self._decide([request for request, _ in batch])
         except Exception as error:  # noqa: BLE001 - the callers get it, each as its own
@@ -74,10 +79,13 @@ class Gatherer(Generic[Q, R]):
                 answer.set_result(result)
 
     async def _isolate(self, batch: list[tuple[Q, "asyncio.Future[R]"]], error: Exception) -> None:
-        """One row that breaks the statement must not take its neighbours down: each is tried alone."""
-        if len(batch) == 1:
-            if not batch[0][1].done():
-                batch[0][1].set_exception(error)
+        """One row that breaks the statement must not take its neighbours down: each is tried alone. A database that is
+        not there is all rows' failure, and would be so once more for each."""
+        if len(batch) == 1 or is_shared_fate(error):
+            for _, answer in batch:
+                if not answer.done():
+                    answer.set_exception(error)
             return
         for entry in batch:
-            await self._answer([entry])
+            if not entry[1].done():  # its deadline may have passed while it waited for the others
+                await self._answer([entry])

@@ -117,7 +117,7 @@ async def step_batch(
         begun = await store.begin_steps(conn, [step.redemption_id for step in steps], requests, now_ms=now_ms)
         funders = _funders(steps, begun.redemptions.values(), terms)
         funded = await store.lock_funders(conn, funders) if funders else {}
-        book = _Steps(begun.redemptions, begun.known, terms, funded)
+        book = _Steps(begun.redemptions, begun.known, terms, funded, now_ms)
         answers = [book.take(step) for step in steps]
         await _write(conn, book, day=begun.day, now_ms=now_ms)
     for outcome in book.outcomes:
@@ -151,6 +151,7 @@ class _Steps:
     known: dict[tuple[str, str, str], bytes]
     terms: Callable[[Redemption], Contract]
     funded: dict[str, int]
+    now_ms: int
     outcomes: list[Outcome] = field(default_factory=list)
     requests: list[KeyedRequest] = field(default_factory=list)
 
@@ -159,7 +160,7 @@ class _Steps:
             current = self._find(step)
             if step.request is not None and self._is_known(step.request):
                 return current
-            outcome = step.rule(current, Terms(partial(self.terms, current), self.funded))
+            outcome = step.rule(current, Terms(partial(self.terms, current), self.now_ms, self.funded))
         except Refusal as refusal:
             return refusal
         for name in outcome.counters.keys() & self.funded.keys():  # the next one in the batch finds so much less room

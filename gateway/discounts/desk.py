@@ -120,8 +120,7 @@ class RedemptionDesk:
             idle = await store.idle_hold(conn, partner_id, order_reference)
         if idle is not None:
             with suppress(StateConflict):  # another request was faster: the hold that follows says how it ended
-                rule = partial(rules.give_way, now_ms=now_ms)
-                await self._steps.submit(Step(partner_id, idle, None, now_ms, rule))
+                await self._steps.submit(Step(partner_id, idle, None, now_ms, rules.give_way))
 
     async def confirm(
         self, partner_id: str, redemption_id: str, *, final: FinalOrder, operation: str, key: str, request_hash: bytes,
@@ -147,9 +146,7 @@ class RedemptionDesk:
         now_ms: int, charge_id: str | None = None,
     ) -> Redemption:  # fmt: skip
         """Return `amount` of the discount to its funders, on the original legs; `charge_id` where it pays for one."""
-        rule = partial(
-            rules.reverse, amount=amount, charge_id=charge_id, event_id=new_id("evt"), key=key, now_ms=now_ms
-        )
+        rule = partial(rules.reverse, amount=amount, charge_id=charge_id, event_id=new_id("evt"), key=key)
         request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
@@ -172,7 +169,7 @@ class RedemptionDesk:
 
     async def undo(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Redemption:
         """The charge is not paid and will not be: the hold returns, or what was granted is reversed."""
-        rule = partial(rules.undo, charge_id=charge_id, event_id=new_id("evt"), key=charge_id, now_ms=now_ms)
+        rule = partial(rules.undo, charge_id=charge_id, event_id=new_id("evt"), key=charge_id)
         request = KeyedRequest(partner_id, "Charge.undo", charge_id, b"", redemption_id)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 

@@ -81,10 +81,12 @@ class ReversalExceedsRedemption(Refusal):
 class Terms:
     """What a step is judged by: the hold's version, and what funders' counters have used where caps are asked.
 
+    `changed_at_ms` is the batch's moment, which is stored: what is told of a step now is told again later.
     A hold can be given back by a program that cannot read its version: only what asks for `contract` needs it.
     """
 
     read: Callable[[], Contract]
+    changed_at_ms: int
     funded: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -126,7 +128,7 @@ def confirm(
     legs = split(off_minor, discount.fund, seed=held.seed, cap_left_minor=cap_left)
     confirmed = replace(
         held, state=RedemptionState.CONFIRMED, order_minor=asked.order.minor, discount_minor=off_minor,
-        site_id=asked.site_id, mcc=asked.mcc, changed_at_ms=now_ms,
+        site_id=asked.site_id, mcc=asked.mcc, changed_at_ms=terms.changed_at_ms,
         funding=Funding(event_id, legs=legs, reversed_legs=dict.fromkeys(legs, 0), cap_left=cap_left),
     )  # fmt: skip
     return Outcome(
@@ -137,40 +139,40 @@ def confirm(
     )
 
 
-def release(held: Redemption, _: Terms, *, now_ms: int) -> Outcome:
+def release(held: Redemption, terms: Terms, *, now_ms: int) -> Outcome:
     """Everything that was held returns to the counters, at the partner's word."""
     _check_held(held, charge_id=None, now_ms=now_ms)
-    return _given_back(held, RedemptionState.RELEASED, now_ms=now_ms)
+    return _given_back(held, RedemptionState.RELEASED, terms)
 
 
-def give_way(held: Redemption, _: Terms, *, now_ms: int) -> Outcome:
+def give_way(held: Redemption, terms: Terms) -> Outcome:
     """The same for a hold that was left behind, to make room for a new one of its order."""
     _check_bound(held, None)
     if held.state is not RedemptionState.HELD:
         raise StateConflict("Not a hold any more")
-    return _given_back(held, RedemptionState.RELEASED, now_ms=now_ms)
+    return _given_back(held, RedemptionState.RELEASED, terms)
 
 
-def expire(held: Redemption, _: Terms, *, now_ms: int) -> Outcome:
+def expire(held: Redemption, terms: Terms, *, now_ms: int) -> Outcome:
     """The same when the time is over. Called under the lock: a step that was faster is seen."""
     if held.state is not RedemptionState.HELD or held.bound_to is not None or held.expires_ms > now_ms:
         raise StateConflict("Not an expired hold")
-    return _given_back(held, RedemptionState.EXPIRED, now_ms=now_ms)
+    return _given_back(held, RedemptionState.EXPIRED, terms)
 
 
-def undo(redemption: Redemption, terms: Terms, *, charge_id: str, event_id: str, key: str, now_ms: int) -> Outcome:
+def undo(redemption: Redemption, terms: Terms, *, charge_id: str, event_id: str, key: str) -> Outcome:
     """The charge's payment has failed: a hold returns, and what was granted by then is reversed whole."""
     _check_bound(redemption, charge_id)
     if redemption.state is RedemptionState.HELD:
-        return _given_back(redemption, RedemptionState.RELEASED, now_ms=now_ms)
+        return _given_back(redemption, RedemptionState.RELEASED, terms)
     if redemption.left_minor == 0:
-        return Outcome(redemption)
+        return Outcome(replace(redemption, changed_at_ms=terms.changed_at_ms))
     left = Money(redemption.left_minor, redemption.currency)
-    return reverse(redemption, terms, amount=left, charge_id=charge_id, event_id=event_id, key=key, now_ms=now_ms)
+    return reverse(redemption, terms, amount=left, charge_id=charge_id, event_id=event_id, key=key)
 
 
 def reverse(
-    confirmed: Redemption, terms: Terms, *, amount: Money, charge_id: str | None, event_id: str, key: str, now_ms: int
+    confirmed: Redemption, terms: Terms, *, amount: Money, charge_id: str | None, event_id: str, key: str
 ) -> Outcome:
     """Part of the discount, or what is left of it, goes back to those who funded it, on the original terms.
 
@@ -191,8 +193,8 @@ def reverse(
     state = RedemptionState.REVERSED if amount.minor == confirmed.left_minor else RedemptionState.PART_REVERSED
     returned = {party: funding.reversed_legs[party] - minor for party, minor in legs.items()}
     after = replace(
-        confirmed, state=state, reversed_minor=confirmed.reversed_minor + amount.minor, changed_at_ms=now_ms,
-        funding=replace(funding, reversed_legs=returned),
+        confirmed, state=state, reversed_minor=confirmed.reversed_minor + amount.minor,
+        changed_at_ms=terms.changed_at_ms, funding=replace(funding, reversed_legs=returned),
     )  # fmt: skip
     return Outcome(
         after,
@@ -250,9 +252,9 @@ def _cap_left(held: Redemption, discount: Discount, funded: Mapping[str, int]) -
     }
 
 
-def _given_back(held: Redemption, state: RedemptionState, *, now_ms: int) -> Outcome:
+def _given_back(held: Redemption, state: RedemptionState, terms: Terms) -> Outcome:
     changes = {name: CounterChange(taken=-taken) for name, taken in held.takes.items()}
-    return Outcome(replace(held, state=state, changed_at_ms=now_ms), changes)
+    return Outcome(replace(held, state=state, changed_at_ms=terms.changed_at_ms), changes)
 
 
 def _used(confirmed: Redemption, *, off_minor: int) -> dict[str, CounterChange]:

@@ -8,6 +8,7 @@ from typing import Protocol
 import asyncpg
 
 from gateway.database import Connection
+from gateway.database.absence import DatabaseAway
 
 STATES = ("WAITING", "RUNNING", "DONE", "FAILED", "WITHDRAWN")
 PAUSES_S = (1, 5, 30, 120, 600, 1800)  # between attempts; after the last one an operator decides
@@ -90,6 +91,8 @@ def in_words(error: Exception, *, limit_s: float) -> str:
     match error:
         case JobFailed():
             words = str(error)
+        case DatabaseAway():
+            words = "the database was not there"
         case TimeoutError():
             words = f"it took longer than {limit_s:.0f} s"
         case asyncpg.PostgresError():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from gateway import watched
+from gateway import log, watched
 from gateway.metrics.exposition import render
 from gateway.metrics.feed import Feed
 from gateway.metrics.lag import watch_event_loop
@@ -38,6 +38,7 @@ count = _registry.count
 observe = _registry.observe
 gauge = _registry.gauge
 probe = _registry.probe
+log.count_with(_registry.count)
 watched.ways.count = lambda outcome, task: count("parasol_tasks_total", task=task, outcome=outcome)
 
 
@@ -85,6 +86,11 @@ async def page() -> bytes:
             return await _hub_page(_hub.path)
     except (OSError, EOFError, TimeoutError):
         raise MetricsHubAway(headers=(("retry-after", "1"),)) from None
+
+
+def own_count(name: str) -> float:
+    """What this process itself has counted, of a counter without labels."""
+    return _registry.counters[name].get((), 0)
 
 
 def _own_page() -> bytes:

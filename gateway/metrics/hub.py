@@ -18,6 +18,8 @@ import structlog
 
 from gateway.collector import pass_over_what_is_here
 from gateway.lifeline import READY, beat, end_with_parent, tell
+from gateway.log import LINES_DROPPED, configure
+from gateway.metrics import own_count
 from gateway.metrics.blend import Numbers, Tally, unpack_into
 from gateway.metrics.declared import METRICS
 from gateway.metrics.exposition import render
@@ -73,6 +75,7 @@ class Hub:
             await asyncio.gather(*(self._refresh(source) for source in sources))
             total = self._tally.page(source.numbers for source in sources)
             total.gauge("parasol_processes", len(sources))
+            total.count(LINES_DROPPED, own_count(LINES_DROPPED))
             return render(total)
 
     async def _refresh(self, source: Source) -> None:
@@ -141,4 +144,5 @@ async def run(path: str, pulse: int | None = None, *, host: str = "", port: int 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[2]))
     own, pulse = read_settings(), int(sys.argv[3]) if len(sys.argv) > 3 else None
+    configure(own.log_level)
     asyncio.run(run(sys.argv[1], pulse, host=own.metrics_host, port=own.metrics_port))

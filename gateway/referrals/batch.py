@@ -11,6 +11,7 @@ from gateway.refusal import Refusal
 HEADER = ("customer_token", "consent_ref", "touched_at", "site")
 ROW_LIMIT = 1_000_000  # rows of a file: what is applied within half a minute
 FILE_LIMIT = 160 * 1024 * 1024  # bytes: a million rows of 160; a row of full width has about 130
+FILE_DEADLINE_S = 1_320.0  # a full file over 1 Mbit/s takes 1,280 s; then the database copies it
 HEADER_LIMIT = 1024  # bytes in which the header line must end
 WAITING_LIMIT = 20  # batches of a partner that are declared or not applied yet: a queue, not a store
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)

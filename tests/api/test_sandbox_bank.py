@@ -9,9 +9,12 @@ import pytest
 
 from gateway.app import open_house
 from gateway.clock import now_ms, rfc3339
+from gateway.payments.paying import GRACE_MS
+from tests.api.vrp_calls import PAYMENTS, fault, given, pay, payment_body, read, spent
 from tests.conftest import ISSUER, World, settings_for
 
 CUSTOMERS, EVENTS = "/sandbox/v1/customers", "/sandbox/v1/customer-events"
+ORDERS = "/sandbox/v1/orders"
 PHONE = "+8613911112222"
 WHEN = "2026-01-02T03:04:05+08:00"
 
@@ -120,10 +123,55 @@ async def test_five_hundred_come_at_once_and_not_one_more(shared_world: World) -
     assert len({one["CustomerId"] for one in opened.json()["Data"]["Customer"]}) == 500
 
 
+async def pending(world: World) -> str:
+    """A payment that the bank has taken and not decided."""
+    consent_id, token = await given(world)
+    await fault(world, "pend")
+    made = await pay(world, token, payment_body(consent_id))
+    assert made.json()["Data"]["Status"] == "PDNG"
+    return str(made.json()["Data"]["DomesticVRPId"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "minor"),
+    [(None, "ACSC", 1250), ({"Decision": "SETTLE"}, "ACSC", 1250), ({"Decision": "REJECT"}, "RJCT", 0)],
+)
+async def test_a_pending_order_is_decided_and_the_gateway_finds_out(
+    world: World, body: dict[str, str] | None, status: str, minor: int
+) -> None:
+    payment_id = await pending(world)
+    decided = await world.http.post(f"{ORDERS}/{payment_id}/decision", json=body)
+    assert (decided.status_code, decided.json()["Data"]["Status"]) == (200, status), decided.text
+    chore = next(chore for chore in world.house.chores if chore.name == "settle pending payments")
+    await chore.run(now_ms() + GRACE_MS)
+    found = (await read(world, f"{PAYMENTS}/{payment_id}")).json()["Data"]
+    assert (found["Status"], await spent(world)) == (status, minor)
+
+
+async def test_a_decided_order_stays_as_it_was_decided(world: World) -> None:
+    payment_id = await pending(world)
+    first = await world.http.post(f"{ORDERS}/{payment_id}/decision", json={"Decision": "REJECT"})
+    again = await world.http.post(f"{ORDERS}/{payment_id}/decision", json={"Decision": "SETTLE"})
+    assert (
+        again.json() == first.json() == {"Data": {"OrderId": payment_id, "Status": "RJCT", "StatusReasonCode": "NARR"}}
+    )
+    assert await spent(world) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"), [("{}", 404, "unknown_resource"), ('{"Decision":"MAYBE"}', 400, "body_malformed")]
+)
+async def test_what_is_no_order_or_no_decision_is_refused(
+    shared_world: World, body: str, status: int, code: str
+) -> None:
+    refused = await shared_world.http.post(f"{ORDERS}/unknown/decision", content=body)
+    assert (refused.status_code, refused.json()["code"]) == (status, code)
+
+
 async def test_outside_a_sandbox_there_is_no_counter(home: Path, database_url: str) -> None:
     settings = msgspec.structs.replace(settings_for(home, database_url), sandbox=False)
     async with open_house(settings) as house:
         transport = httpx.ASGITransport(app=house.edge)
         async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
-            for path in (CUSTOMERS, EVENTS, "/sandbox/v1/consents/cns_1/authorisation"):
+            for path in (CUSTOMERS, EVENTS, "/sandbox/v1/consents/cns_1/authorisation", f"{ORDERS}/o/decision"):
                 assert (await http.post(path, json={})).status_code == 404

@@ -120,6 +120,12 @@ def test_every_status_that_refuses_lists_its_codes() -> None:
         assert all(operation["codes"].values()), line
 
 
+def test_every_operation_says_what_the_absence_of_the_database_means() -> None:
+    silent = [line for line, operation in with_problems().items()
+              if "retry_with_same_key" not in operation["codes"].get("503", [])]  # fmt: skip
+    assert not silent
+
+
 def test_every_listed_code_is_a_refusal_of_the_program_with_that_status() -> None:
     """A code that has gone, or has another status now, is taken out of the lists."""
     known = {(entry.code, str(entry.status)) for entry in error_entries()}

@@ -103,12 +103,12 @@ class SandboxBank:
             rows = await goal_feed.customer_events(conn, after=after, limit=limit)
         return tuple(_event(row) for row in rows)
 
-    async def decide(self, order_id: str) -> OrderOutcome | None:
+    async def decide(self, order_id: str, *, book: bool = True) -> OrderOutcome | None:
         """What the bank's back office does with an order that was left pending; None: there is none of that id."""
         async with self.database.transaction() as conn:
             booking = await store.lock_pending(conn, order_id)
             if booking is not None:
-                return await self._conclude(conn, booking, await self._book(conn, booking))
+                return await self._conclude(conn, booking, await self._book(conn, booking) if book else "NARR")
         return await self.order_status(order_id)
 
     async def _carry_out(self, booking: Booking, *, valid_until_ms: int) -> OrderOutcome:
