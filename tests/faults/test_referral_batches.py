@@ -97,7 +97,7 @@ async def test_a_crash_in_the_middle_of_a_batch_resumes_without_double_claims(
         return await real(conn, *_, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(store, "advance", die)
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError)):
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)):
         await room.batches.apply_batches_due(NOW + 1)
     stopped = await room.batches.find("parkco", batch.batch_id)
     assert (stopped.state, stopped.cursor_row) == ("APPLYING", 10)
