@@ -150,7 +150,7 @@ def test_a_worker_without_its_database_waits_not_ready_instead_of_dying(served: 
 async def test_leaving_says_so_first_answers_what_was_sent_and_ends_in_ten_seconds() -> None:
     """No request that was sent on an open connection is reset, and no process stays, PostgreSQL's neither."""
     with tempfile.TemporaryDirectory(prefix="parasol-leave-", dir=memory_folder()) as folder:
-        with serving(Path(folder), more={"PARASOL_DRAIN_S": "1.5"}) as leaving:
+        with serving(Path(folder), more={"PARASOL_DRAIN_S": "3"}) as leaving:
             pids = [child.pid for child in leaving.children()]
             os.kill(leaving.postmaster(), signal.SIGKILL)  # so that its pid is another than at the start
             eventually(lambda: not is_gone(leaving.postmaster()) and leaving.is_ready())
