@@ -5,8 +5,6 @@ its own (day_process.py): hashing holds the interpreter, and whoever else this p
 """
 
 import asyncio
-import os
-import sys
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -18,6 +16,7 @@ import structlog
 
 from gateway.database import Database
 from gateway.jobs.model import JobFailed
+from gateway.settlement.asked_process import ProcessLost, ask_process
 from gateway.settlement.facts import FactsFile, FactsWriter
 from gateway.settlement.model import PartnerTree
 from gateway.settlement.seal import DaySealer
@@ -105,16 +104,7 @@ async def read_day_here(database: Database, day: date, *, place: Path) -> DayRea
 
 
 async def _in_a_process(order: Order) -> DayRead:
-    """One that is no longer waited for is ended."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", MODULE, str(os.getpid()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
     try:
-        said, _ = await process.communicate(msgspec.json.encode(order))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise JobFailed(f"the process that read {order.day} ended with status {process.returncode}; the log says more")
-    return msgspec.json.decode(said, type=DayRead)
+        return msgspec.json.decode(await ask_process(MODULE, order), type=DayRead)
+    except ProcessLost as lost:
+        raise JobFailed(f"the process that read {order.day} {lost}; the log says more") from None

@@ -8,7 +8,6 @@ engine: the verifier's helpers are started from it, so they stay as small as the
 
 import asyncio
 import gc
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 
 from gateway.lifeline import end_with_parent
+from gateway.settlement.asked_process import ProcessLost, ask_process
 from gateway.settlement.verify import verify_files
 
 MODULE = "gateway.settlement.own_verification"
@@ -40,18 +40,10 @@ async def refusals(paths: Sequence[Path], jwks: Mapping[str, Any]) -> list[str]:
     order = Order([str(path) for path in paths], dict(jwks))
     if max(path.stat().st_size for path in paths) < LARGE_BYTES:
         return await asyncio.to_thread(_refusals, order)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", MODULE, str(os.getpid()), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
     try:
-        said, _ = await process.communicate(msgspec.json.encode(order))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise VerifierLost(f"our own verifier ended with status {process.returncode}; the log says more")
-    return msgspec.json.decode(said, type=list[str])
+        return msgspec.json.decode(await ask_process(MODULE, order), type=list[str])
+    except ProcessLost as lost:
+        raise VerifierLost(f"our own verifier {lost}; the log says more") from None
 
 
 def _refusals(order: Order) -> list[str]:

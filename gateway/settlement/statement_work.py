@@ -1,8 +1,5 @@
 """What the back office does for statements, as jobs: calculate in a process, book commissions, make files again."""
 
-import asyncio
-import os
-import sys
 from dataclasses import dataclass
 
 import msgspec
@@ -13,6 +10,7 @@ from gateway.database import Connection, Database
 from gateway.jobs.model import Job, JobFailed, JobKind, Wish
 from gateway.refusal import StateConflict
 from gateway.settings import Settings, to_environment
+from gateway.settlement.asked_process import ProcessLost, ask_process
 from gateway.settlement.model import StatementRow
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement_process import Order, Outcome
@@ -48,18 +46,10 @@ class StatementProcesses:
     async def carry_out(self, task: str, statement_id: str) -> None:
         """Raises JobFailed with the process's words."""
         order = msgspec.convert({"task": task, "statement_id": statement_id}, Order)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", MODULE, str(os.getpid()), stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE, env={**os.environ, **to_environment(self.settings)},
-        )  # fmt: skip
         try:
-            said, _ = await process.communicate(msgspec.json.encode(order))
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        if process.returncode != 0:
-            raise JobFailed(f"its process ended with status {process.returncode}; the log says more")
+            said = await ask_process(MODULE, order, environ=to_environment(self.settings))
+        except ProcessLost as lost:
+            raise JobFailed(f"its process {lost}; the log says more") from None
         outcome = msgspec.json.decode(said, type=Outcome)
         if outcome.failure is not None:
             raise JobFailed(outcome.failure, final=outcome.final)
