@@ -5,8 +5,6 @@ import os
 import resource
 import selectors
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,14 +16,13 @@ import pytest
 
 from gateway.admission.bodies import PATIENCE_S, WAITING_LIMIT
 from gateway.demo.client import PartnerClient
-from gateway.serve import is_ready
 from gateway.worker import allow_files
 from tests.conftest import memory_folder
+from tests.faults.serving import serving
 
 STALLED = 1_200
 WORKERS = 2
 STRANGER = "127.0.0.2"  # an address of its own: what it is refused costs nobody else anything
-START_S = 60.0
 OTHERS_S = 5.0  # how long anybody else may have to wait while they hang there
 PATIENCE_AND_MORE_S = PATIENCE_S * 1.25 + 5
 
@@ -35,28 +32,14 @@ def served() -> Iterator[tuple[str, int, Path]]:
     """Two workers on loopback: the address, the port, the home."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allow_files(STALLED + 512)
-    with (
-        tempfile.TemporaryDirectory(prefix="parasol-slow-", dir=memory_folder()) as folder,
-        socket.socket() as probe,
-    ):
-        Path(folder).chmod(0o755)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        command = [str(Path(sys.executable).with_name("parasol")), "serve", "--sandbox", "--home", folder, "--port",
-                   str(port), "--workers", str(WORKERS)]  # fmt: skip
-        with (Path(folder) / "log").open("wb") as log:
-            gateway = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_S
-            while not is_ready(address):
-                assert gateway.poll() is None, (Path(folder) / "log").read_text()
-                assert time.monotonic() < deadline, "it never became ready"
-            yield address, port, Path(folder)
-        finally:
-            gateway.terminate()
-            gateway.wait(40)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="parasol-slow-", dir=memory_folder()) as folder,
+            serving(Path(folder), workers=WORKERS) as gateway,
+        ):
+            yield gateway.address, int(gateway.address.rpartition(":")[2]), gateway.home
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def stalled(port: int, count: int, stack: ExitStack) -> list[socket.socket]:

@@ -4,9 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -21,13 +18,12 @@ import pytest
 from gateway.database.embedded import start_embedded
 from gateway.demo.client import PartnerClient, Token
 from gateway.demo.stage import Operator
-from gateway.serve import is_ready
 from tests.conftest import know_test_customers, memory_folder
+from tests.faults.serving import serving
 
 WORKERS = 3
 ASKED = 24  # fresh connections at once: whichever worker is awake takes one, so hardly any is left out
 SECOND_S = 1.0
-START_S = 60.0
 READ = "/partner/v1/campaigns"
 
 
@@ -36,26 +32,10 @@ def served() -> Iterator[tuple[str, Path, int]]:
     """The address, the home, and the process: one gateway for the module."""
     with (
         tempfile.TemporaryDirectory(prefix="parasol-workers-", dir=memory_folder()) as folder,
-        socket.socket() as probe,
+        serving(Path(folder), workers=WORKERS) as gateway,
     ):
-        Path(folder).chmod(0o755)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        command = [str(Path(sys.executable).with_name("parasol")), "serve", "--sandbox", "--home", folder, "--port",
-                   str(port), "--workers", str(WORKERS)]  # fmt: skip
-        with (Path(folder) / "log").open("wb") as log:
-            gateway = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        try:
-            address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_S
-            while not is_ready(address):
-                assert gateway.poll() is None, (Path(folder) / "log").read_text()
-                assert time.monotonic() < deadline, "it never became ready"
-            know_customers_of_holds(Path(folder))
-            yield address, Path(folder), gateway.pid
-        finally:
-            gateway.terminate()
-            gateway.wait(30)
+        know_customers_of_holds(gateway.home)
+        yield gateway.address, gateway.home, gateway.process.pid
 
 
 def know_customers_of_holds(home: Path) -> None:
