@@ -74,6 +74,11 @@ class Operation:
     before_body: Callable[..., Awaitable[None]] | None = None  # of `room`: asked with the Call before a file is read
 
     @property
+    def for_operators(self) -> bool:
+        """The bank's own people, by key or on the console's pages."""
+        return self.token is TokenKind.OPERATOR or self.path.startswith("/console")
+
+    @property
     def strict_query(self) -> bool:
         """Our own APIs refuse a field that nobody reads; OAuth and pages ignore it, as their standards say."""
         return self.protocol in (Protocol.OWN, Protocol.OPS) and self.token is not TokenKind.NONE

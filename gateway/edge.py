@@ -162,6 +162,8 @@ class Edge:
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
         self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
+        if operation.for_operators:
+            self._door.check_picture()
         if operation.throttle:
             return await self._perform_throttled(match, arrival, receive, now_ms=moment)
         if not operation.raw_body and arrival.method not in BODYLESS:

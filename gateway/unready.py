@@ -35,7 +35,7 @@ class Waiting:
         if scope["path"] == "/readyz":
             return await _answer(send, 503, encode({"status": "not ready", "missing": self._missing}))
         arrival = read_arrival(scope)
-        refusal = PictureTooOld(headers=(("retry-after", "1"),))
+        refusal = PictureTooOld()
         told = render(refusal, protocol=protocol_of(arrival.path), interaction_id=arrival.interaction_id)
         headers = [(name.encode(), value.encode()) for name, value in told.headers]
         await _answer(send, told.status, told.body, (b"content-type", told.content_type.encode()), *headers)

@@ -14,12 +14,14 @@ import httpx
 import psutil
 import pytest
 
-from gateway.call import DEADLINE_S
+from gateway.call import DEADLINE_S, Protocol
+from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import pool
 from gateway.database.absence import DatabaseAbsent, DatabaseAway, absence
 from gateway.database.gather import Gatherer
 from gateway.edge import Table
 from gateway.oauth.visit import REQUEST_URI
+from gateway.problem import UnexpectedFailure, render
 from gateway.refusal import Refusal
 from tests.api.test_redemptions import ORDER, post
 from tests.conftest import CONSENTS, ISSUER, World
@@ -74,6 +76,7 @@ async def test_without_a_database_every_protocol_says_to_try_again_with_the_same
     assert (ob.json()["Code"], ob.json()["Errors"][0]["ErrorCode"]) == ("503 retry_with_same_key", "D034")
     assert oauth.json()["error"] == "temporarily_unavailable"
     assert page.headers["content-type"].startswith("text/html")
+    await world.house.foundation.feed.catch_up()  # on a busy machine the picture has become too old by now
     made = await client.call("POST", "/partner/v1/redemptions", token=token, body={"Data": ORDER}, key="k")
     assert made.status_code == 201
 
@@ -122,6 +125,19 @@ async def test_what_is_our_bug_is_answered_with_500(shared_world: World, state: 
         answer = await client.call("POST", CONSENT_PATH, body=CONSENT)
     assert (answer.status_code, answer.json()["Code"]) == (500, "500 gateway_error")
     assert absence(ValueError()) is None
+
+
+def test_no_rule_says_500_in_any_protocol_and_an_absent_core_bank_says_when_to_come_again() -> None:
+    """`configuration_stale` and an absent core bank were 500 on Open Banking paths, as bugs are."""
+    said = {kind.code for kind in all_kinds(Refusal) if 500 in (kind.status, kind.ob_status, kind.oauth_status)}
+    assert said == {UnexpectedFailure.code}
+    for protocol in (Protocol.OB, Protocol.OWN, Protocol.OAUTH):
+        told = render(CoreBankUnavailable(), protocol=protocol, interaction_id="i")
+        assert (told.status, dict(told.headers)["retry-after"]) == (503, "5")
+
+
+def all_kinds(kind: type[Refusal]) -> set[type[Refusal]]:
+    return {kind}.union(*map(all_kinds, kind.__subclasses__()))
 
 
 async def test_a_full_disk_shows_where_balancers_and_dashboards_look(
