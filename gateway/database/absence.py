@@ -40,6 +40,8 @@ _STATES = frozenset((
     "57014",  # the statement took too long
     "57P01", "57P02", "57P03", "57P04", "57P05",  # shutting down, crashed, starting, database dropped, session ended
 ))  # fmt: skip
+# Two transactions wanted the same rows and this one was rolled back, for certain: it may be run again at once.
+GAVE_WAY = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 SHARED_FATE = frozenset(("08", "53", "57", "58"))  # of a whole batch: to try its rows one by one would fail as often
 
 

@@ -24,6 +24,7 @@ from gateway.oauth.visit import REQUEST_URI
 from gateway.problem import UnexpectedFailure, render
 from gateway.refusal import Refusal
 from tests.api.test_redemptions import ORDER, post
+from tests.api.vrp_calls import MANDATE, MANDATES
 from tests.conftest import CONSENTS, ISSUER, World
 
 CONSENT_PATH, CONSENT = CONSENTS["accounts"][1:]
@@ -83,6 +84,30 @@ async def test_without_a_database_every_protocol_says_to_try_again_with_the_same
 
 
 AWAY = ("53100", "53200", "53300", "58030", "25006", "40001", "40P01", "55P03", "57014", "57P01", "57P03", "08006")
+
+
+@pytest.mark.parametrize(("state", "times", "status"), [("40P01", 2, 201), ("40001", 2, 201), ("40P01", 3, 503)])
+async def test_a_request_whose_transaction_gave_way_is_carried_out_again_a_few_times(
+    world: World, state: str, times: int, status: int
+) -> None:
+    """Who gives way was rolled back for certain; a caller with a key would be told to send the same again."""
+    client = world.client("parkco")
+    async with failing(world, "consent", state, times=times):
+        made = await client.call("POST", MANDATES, body=MANDATE, sign="jws", key="k")
+    assert made.status_code == status, made.text
+    again = await client.call("POST", MANDATES, body=MANDATE, sign="jws", key="k")
+    assert again.status_code == 201
+    if status == 201:
+        assert again.json()["Data"]["ConsentId"] == made.json()["Data"]["ConsentId"]
+
+
+async def test_without_a_key_it_is_not_carried_out_again(world: World) -> None:
+    client = world.client("parkco")
+    async with failing(world, "consent", "40P01", times=1):
+        answer = await client.call("POST", CONSENT_PATH, body=CONSENT)
+    try_again(answer)
+
+
 BUGS = ("22012", "42703", "23514", "XX000")
 
 
@@ -97,18 +122,21 @@ async def change_tables(world: World, *statements: str) -> None:
 
 
 @asynccontextmanager
-async def failing(world: World, table: str, state: str) -> AsyncIterator[None]:
-    """Whoever writes into the table gets this of PostgreSQL's errors."""
+async def failing(world: World, table: str, state: str, *, times: int = 1_000) -> AsyncIterator[None]:
+    """Whoever writes into the table gets this of PostgreSQL's errors, so many times."""
     await change_tables(
         world,
-        f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS "
-        f"$$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'test'; END $$",
+        "CREATE SEQUENCE failures",  # which no rollback takes back
+        "GRANT ALL ON SEQUENCE failures TO PUBLIC",
+        f"CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        f"IF nextval('failures') <= {times} THEN RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = 'test'; END IF; "
+        f"RETURN NEW; END $$",
         f"CREATE TRIGGER fail BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION fail()",
     )
     try:
         yield
     finally:
-        await change_tables(world, "DROP FUNCTION fail() CASCADE")
+        await change_tables(world, "DROP FUNCTION fail() CASCADE", "DROP SEQUENCE failures")
 
 
 @pytest.mark.parametrize("state", AWAY)
