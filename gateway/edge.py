@@ -13,6 +13,7 @@ from gateway import audit, metrics
 from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
+from gateway.admission.carrying_out import carry_out
 from gateway.admission.deadline import Deadlines
 from gateway.admission.door import FrontDoor, check_query
 from gateway.admission.operators import OperatorBook
@@ -20,13 +21,11 @@ from gateway.admission.possession import CertificateReader
 from gateway.call import DEADLINE_S, Answer, Call, OpenCall, Operation, OpsCall, Protocol, Streamed, TokenKind
 from gateway.clock import now_ms
 from gateway.corebank.measured import start_waiting
-from gateway.database.absence import GAVE_WAY
 from gateway.jsonio import decode, encode
 from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-REPEATS = 2  # who gives way three times in a row is told to try again later
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
 _OTHER_METHOD = "_OTHER"  # OpenTelemetry's word: the caller may write anything, a metric's label may not
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -174,9 +173,9 @@ class Edge:
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
             if operation.raw_body:
                 call = await self._with_file(call, arrival, receive)
-            return await _carry_out(operation, call)
+            return await carry_out(operation, call)
         if operation.token is TokenKind.OPERATOR:
-            return await _carry_out(operation, self._ops_call(match, arrival, now_ms=moment))
+            return await carry_out(operation, self._ops_call(match, arrival, now_ms=moment))
         return await operation.endpoint(self._open_call(match, arrival, now_ms=moment))
 
     async def _perform_throttled(self, match: Match, arrival: Arrival, receive: Receive, *, now_ms: int) -> Answer:
@@ -251,16 +250,6 @@ class Edge:
         if stream is not None:
             await _stream(send, stream)
         await send({"type": "http.response.body", "body": b"" if arrival.method == "HEAD" else body})
-
-
-async def _carry_out(operation: Operation, call: Call | OpsCall) -> Answer:
-    """A transaction that gave way to another is run again, a few times: the caller would be told to do just that."""
-    for _ in range(REPEATS if operation.is_repeatable else 0):
-        try:
-            return await operation.endpoint(call)
-        except GAVE_WAY:
-            metrics.count("parasol_requests_repeated_total", operation=operation.id)
-    return await operation.endpoint(call)
 
 
 async def _stream(send: Send, stream: Streamed) -> None:

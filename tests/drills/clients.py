@@ -61,7 +61,7 @@ class Clients:
         return f"{self.run}-{number}"
 
     def plate(self, number: int) -> str:
-        return f"沪{'AB'[number]}{int(self.run, 16) % 100_000:05d}"
+        return f"沪{'AB'[number]}{self.run}".upper()
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -118,7 +118,7 @@ class Clients:
         who = f"idt_1_{self.customer(number)}"
         order = {
             "OfferId": "first-park", "OrderAmount": {"Amount": "30.00", "Currency": "CNY"}, "SiteId": "lot-1",
-            "CustomerToken": who, "Plate": f"粤{self.run[0].upper()}{number:05d}", "OrderReference": who,
+            "CustomerToken": who, "Plate": f"粤{self.run[:5]}{number:04d}".upper(), "OrderReference": who,
         }  # fmt: skip
         held = await self.ask("hold", who, "POST", f"{V1}/redemptions", body={"Data": order})
         if held is None:
