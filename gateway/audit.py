@@ -18,7 +18,8 @@ came_from: ContextVar[str] = ContextVar("came_from", default="gateway")
 
 # What a person decides. Each of these rows says why, or is not written.
 DECISIONS = frozenset((
-    "partner.state", "statement.approved", "statement.refused", "statement.issued", "job.retried", "job.withdrawn",
+    "partner.state", "document.apply", "day.closure_requested", "statement.requested", "statement.approved",
+    "statement.refused", "statement.issued", "job.retried", "job.withdrawn", "operator.enrol", "operator.revoke",
     "bank_key.revoke", "statement_key.rotated",
 ))  # fmt: skip
 
@@ -33,6 +34,7 @@ async def record(
     """Append one row in the transaction of the change. `detail` holds before and after, never a secret or C2 data; a
     decision's `reason` too. From where it came is added here, so that no caller can forget it."""
     assert action not in DECISIONS or detail.get("reason"), f"{action} is a person's decision: say why"
+    assert "from" not in detail, "that is where the request came from"
     detail = {**detail, "from": came_from.get()}
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _CHAIN)
     seq, previous = await head(conn) or (0, _GENESIS)
@@ -54,7 +56,7 @@ async def record_all(
     conn: Connection, entries: Sequence[tuple[str, Mapping[str, Any]]], *, actor: str, action: str, now_ms: int
 ) -> None:
     """Append a row for each (subject, detail), in order, as `record` does one: the tail is read and held once."""
-    assert action not in DECISIONS, f"{action} is a person's decision: record it by itself, with its reason"
+    assert action not in DECISIONS or all(detail.get("reason") for _, detail in entries), f"{action}: say why"
     if not entries:
         return
     await conn.execute("SELECT pg_advisory_xact_lock($1)", _CHAIN)
