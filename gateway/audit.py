@@ -11,6 +11,7 @@ from gateway.database import Connection
 from gateway.jsonio import canonical
 
 _GENESIS = bytes(32)
+NOTHING_NOTED: Mapping[int, bytes] = {}
 _CHAIN = 0x61756474  # advisory lock: "audt"; the chain has one tail
 
 # Where the request comes from (the edge sets it), or which command runs; otherwise this program itself acts.
@@ -84,8 +85,13 @@ class Anchor:
     told_by: tuple[str, str]  # action and subject of a row after it
 
 
-async def verify_chain(conn: Connection, anchors: Sequence[Anchor] = ()) -> int:
-    """Recompute every link and pass every anchor, in their order; the number of rows. Raises AuditChainBroken."""
+async def verify_chain(
+    conn: Connection, anchors: Sequence[Anchor] = (), *, noted: Mapping[int, bytes] = NOTHING_NOTED
+) -> int:
+    """Recompute every link and pass every anchor, in their order; the number of rows. Raises AuditChainBroken.
+
+    `noted`: hashes of rows by number, as somebody outside wrote them down.
+    """
     previous, count, passed = _GENESIS, 0, 0
     awaited = deque(anchors)
     untold: dict[tuple[str, str], Anchor] = {}
@@ -98,6 +104,8 @@ async def verify_chain(conn: Connection, anchors: Sequence[Anchor] = ()) -> int:
             digest = _digest(count, row["at_ms"], who, detail=row["detail"], previous=previous)
             if row["seq"] != count or row["previous"] != previous or row["hash"] != digest:
                 raise AuditChainBroken(f"audit row {row['seq']} does not follow from the row before it")
+            if noted.get(count, digest) != digest:
+                raise AuditChainBroken(f"audit row {count} is not the one that was noted: the trail is another one")
             untold.pop((row["action"], row["subject"]), None)
             while awaited and awaited[0].hash == digest:
                 anchor = awaited.popleft()
@@ -107,6 +115,8 @@ async def verify_chain(conn: Connection, anchors: Sequence[Anchor] = ()) -> int:
     if awaited:
         found = f"no row after row {passed} has the hash that {awaited[0].name} names"
         raise AuditChainBroken(f"{found}: rows were cut off, or the trail is another one")
+    if (last := max(noted, default=0)) > count:
+        raise AuditChainBroken(f"row {last} was noted and the trail ends with row {count}: rows were cut off")
     for anchor in untold.values():
         raise AuditChainBroken(f"the row that tells of {anchor.name} is missing at the end: rows were cut off")
     return count
