@@ -1,12 +1,12 @@
-"""How long rows are kept: what expires is gone, what is needed is there, and no jump of a clock frees anything early."""
+"""How long rows are kept: what expires is gone, what is needed is there, no jump of a clock frees anything early."""
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
 from gateway import watched
+from gateway.admission.message_signature import FUTURE_S, LIFE_S
 from gateway.database import Database
 from gateway.database.changes import CHANGES, ChangeFeed, ChangesMissed, announce
 from gateway.database.expiry import CHUNK_ROWS, TICK_MS, Expiry, drop_expired, tick
@@ -19,14 +19,12 @@ from gateway.payments.store import USAGE
 from gateway.referrals.store.links import SCANS
 from gateway.retention.dropping import Retention
 from gateway.rooms import EXPIRIES
-from tests.conftest import past_all_rules
+from tests.conftest import ROOT, past_all_rules
 from tests.desks import NOW_MS, ONE_FEN, confirm, contract, counters, desk_with, hold, release, reverse
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 KEYED = KeyedRequest("parkco", "domesticVrpPost", "k", b"one request")
-DECISION = (
-    Path(__file__).parent.parent.parent / "docs/decisions/0028-one-meaning-of-a-key-and-how-long-rows-are-kept.md"
-)
+DECISION = ROOT / "docs/decisions/0028-one-meaning-of-a-key-and-how-long-rows-are-kept.md"
 
 
 async def set_clock(database: Database, at_ms: int) -> None:
@@ -131,10 +129,8 @@ async def test_a_key_of_another_partner_or_operation_is_another_key(bare_databas
     assert await keep(bare_database, resource_id="pay_2") == "pay_1"
 
 
-async def test_the_signature_of_a_payment_dies_before_its_key(bare_database: Database) -> None:
+def test_the_signature_of_a_payment_dies_before_its_key() -> None:
     """A signed order that is sent again is the same order, or is refused: never a second one."""
-    from gateway.admission.message_signature import FUTURE_S, LIFE_S
-
     assert (LIFE_S + FUTURE_S) * 1000 < KEPT_MS
 
 
@@ -210,7 +206,7 @@ async def test_a_worker_that_slept_through_changes_which_are_gone_ends(
     assert ended == [True]
 
 
-# --- counters and usage of days long over ------------------------------------------------------------------------------
+# --- counters and usage of days long over -----------------------------------------------------------------------------
 async def test_counters_of_a_day_go_after_400_days_and_what_is_left_of_it_can_still_be_done(database: Database) -> None:
     desk = desk_with(database, contract({**ONE_FEN, "limits": {"per_plate_day": 5, "per_customer": 9}}))
     done = await confirm(desk, await hold(desk, 1200, plate_digest="p"))
@@ -241,7 +237,8 @@ async def test_no_offer_is_given_for_a_day_that_is_not_counted_any_more(database
 async def test_the_usage_of_a_period_outlives_the_longest_period(database: Database) -> None:
     async with past_all_rules(database.url) as conn:
         await conn.execute(
-            """INSERT INTO payment_usage VALUES ('cns_1', 0, '2025-01-01', 100, 50), ('cns_1', 0, '2026-01-01', 100, 50)"""
+            """INSERT INTO payment_usage
+               VALUES ('cns_1', 0, '2025-01-01', 100, 50), ('cns_1', 0, '2026-01-01', 100, 50)"""
         )
     at_ms = 1_767_225_600_000 + 300 * DAY_MS  # 2026-10-28
     await set_clock(database, at_ms)
@@ -263,7 +260,7 @@ async def test_a_scan_that_led_nowhere_goes_and_one_that_brought_somebody_stays(
         assert [row[0] for row in await conn.fetch("SELECT presented_by FROM referral_scan")] == ["bev_1"]
 
 
-# --- the table of tables -----------------------------------------------------------------------------------------------
+# --- the table of tables ----------------------------------------------------------------------------------------------
 def told() -> dict[str, str]:
     """How long each table's rows are kept, as the decision says."""
     rows = re.findall(r"^\| ((?:`[a-z_.]+`(?:, )?)+) \| ([^|]+) \|", DECISION.read_text(), re.MULTILINE)
