@@ -2,7 +2,7 @@
 
 One transaction a batch; a row that a rule refuses leaves its neighbours alone. Holds lock counters, orders, keys; steps
 lock redemptions, the day, capped funders' counters, keys, all other counters; by name within each. Batches of several
-workers wait for each other, in a ring only where a partner sends the same keys with different offers at once: see `raced`.
+workers wait for each other; in a ring only where a partner sends the same keys with different offers at once (`raced`).
 """
 
 from collections import defaultdict
