@@ -74,6 +74,8 @@ TABLE = (
                buckets=OVERHEAD_S),
     _counter("parasol_requests_total", "partner operation code outcome", "Requests answered"),
     _counter("parasol_refusals_total", "reason", "Requests refused, by the broken rule"),
+    _counter("parasol_requests_repeated_total", "operation",
+             "Requests carried out again, as their transaction had given way to another"),
     _counter("parasol_logins_total", "who outcome", "Log-ins of customers and operators: ok, failed, throttled"),
     _counter("parasol_redemptions_total", "state partner", "Discounts held, confirmed, released, reversed"),
     _counter("parasol_discounts_lapsed_total", "partner",
