@@ -6,7 +6,6 @@ Everything goes through the gateway's own desks over a durable PostgreSQL of the
 """
 
 import asyncio
-import gc
 import hashlib
 import logging
 import sys
@@ -19,8 +18,10 @@ import structlog
 
 from bench.partners import watched
 from bench.scratch import scratch_database
+from gateway.call import File
 from gateway.chores import BackOffice, Chore
 from gateway.clock import now_ms, rfc3339
+from gateway.collector import pass_over_what_is_here
 from gateway.database import Database
 from gateway.keyring import Keyring
 from gateway.partners import store
@@ -83,7 +84,7 @@ class Bench:
         file = "\n".join([",".join(HEADER), *lines, ""]).encode()
         said = Declaration(f"f{self.files}", len(phones), hashlib.sha256(file).hexdigest(), len(phones))
         batch = await self.batches.declare(partner_id, said, now_ms=at_ms)
-        await self.batches.receive(partner_id, batch.batch_id, file=file, now_ms=at_ms)
+        await self.batches.receive(partner_id, batch.batch_id, file=File.of(file), now_ms=at_ms)
 
     async def apply(self) -> None:
         while await self.batches.apply_batches_due(now_ms()):
@@ -121,8 +122,7 @@ async def open_claims(bench: Bench, partners: int) -> None:
 
 async def rate(bench: Bench, told: str, goals: int) -> None:
     """Until all that the feed has is decided."""
-    gc.collect()
-    gc.freeze()  # what the bench holds is not the gateway's to walk through
+    pass_over_what_is_here()  # as in the back office; what the bench holds is not the gateway's to walk through
     async with watched() as blocked:
         started, cpu = time.perf_counter(), time.process_time()
         while await bench.goals.attribute_goals_due(now_ms()):

@@ -148,10 +148,10 @@ class Chunk:
         before = self.outcome.claims.get(key)
         if before is None:
             self.outcome.claims[key] = change
-        elif NEARER.index(before.state) > NEARER.index(change.state):
-            self.outcome.claims[key] = replace(before, paid=before.paid or change.paid)
-        else:
-            self.outcome.claims[key] = replace(change, paid=before.paid or change.paid)
+            return
+        nearest = before if NEARER.index(before.state) > NEARER.index(change.state) else change
+        is_paid = before.paid or change.paid
+        self.outcome.claims[key] = nearest if nearest.paid == is_paid else replace(nearest, paid=is_paid)
 
 
 def _excluded(partner_id: str, claim_id: str, relation: Relation, reason: str) -> ClaimChange:
