@@ -84,6 +84,7 @@ TABLE = (
     _counter("parasol_payment_refunds_total", "state partner", "Refunds of payments that the core bank has decided"),
     _counter("parasol_claims_total", "outcome", "Referral claims decided"),
     _counter("parasol_goals_total", "goal", "Goals of the bank's customers that were decided, whoever they belong to"),
+    _counter("parasol_goal_lookups_total", "", "Tokens made and looked up to find who brought the bank's customers"),
     _counter("parasol_goals_set_aside_total", "reason", "Events of the bank's feed that cannot be, kept for people"),
     _gauge("parasol_settlement_accrued_minor", "partner", "Owed to the partner, on no statement yet, minor units"),
     _counter("parasol_statements_total", "state", "Statements that entered a state"),

@@ -34,7 +34,7 @@ class Bank:
 
     def tell(self, order: list[GoalReached], cuts: set[int]) -> tuple[Counter[Paid], Counter[tuple[str, str, str]]]:
         """What is paid and what each month counts, told in chunks that end at `cuts`."""
-        known = Known({}, {}, {}, {}, {}, set())
+        known = Known({}, {}, {}, {}, {}, {})
         seen: set[str] = set()
         paid: Counter[Paid] = Counter()
         months: Counter[tuple[str, str, str]] = Counter()
@@ -227,7 +227,7 @@ def test_what_cannot_be_has_a_reason_and_what_can_has_none() -> None:
 
 
 def test_a_customer_whom_no_touch_brought_is_nobody_s() -> None:
-    chunk = Chunk(lambda *_: None, Known({"c0": [Relation("c0", JOINED, None, {})]}, {}, {}, {}, {}, set()))
+    chunk = Chunk(lambda *_: None, Known({"c0": [Relation("c0", JOINED, None, {})]}, {}, {}, {}, {}, {}))
     chunk.take(told("c0", "SPEND", 1, 1))
     (verdict, event_id), *_ = chunk.outcome.verdicts.values()
     assert (verdict.outcome, event_id) == (GoalOutcome.NOBODY, None)
