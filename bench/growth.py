@@ -36,7 +36,7 @@ from gateway.jobs.model import Job
 from gateway.jsonio import canonical, decode
 from gateway.keyring import Keyring, read_kek
 from gateway.partners.contract import document, fingerprint, term_ms
-from gateway.partners.store import NewVersion, insert_version
+from gateway.partners.store import NewVersion, insert_versions
 from gateway.settings import Settings
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.model import StatementRow
@@ -87,7 +87,7 @@ async def prepare(here: Here, events: int) -> dict[str, Any]:
         starts_ms=start_ms, ends_ms=end_ms, currency=leaves.CURRENCY,
     )  # fmt: skip
     async with here.database.transaction() as conn:
-        await insert_version(conn, new, actor="bench", now_ms=leaves.NOON_MS)
+        await insert_versions(conn, [new], actor="bench", now_ms=leaves.NOON_MS)
     made, done = leaves.leaves(events), 0
     while batch := list(islice(made, BATCH)):
         async with here.database.connection() as conn:
