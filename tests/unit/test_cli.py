@@ -177,7 +177,7 @@ def test_the_shells_completion_can_be_shown_and_installed() -> None:
 def commands_in_documents() -> list[tuple[str, str]]:
     """Every `parasol …` line that a page, a README or a guide tells somebody to type: its file and its words."""
     files = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "gateway").rglob("templates/*.html")]
-    typed = re.compile(r"^(?:\$ )?parasol (.+)$|`parasol ([^`]+)`", re.MULTILINE)
+    typed = re.compile(r"^(?:\$ )?parasol ([a-z].+)$|`parasol ([a-z][^`]+)`", re.MULTILINE)
     return [
         (path.name, one or other)
         for path in sorted(files)
