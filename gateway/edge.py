@@ -198,11 +198,11 @@ class Edge:
         return body
 
     async def _with_file(self, call: Call, arrival: Arrival, receive: Receive) -> Call:
-        """A file may be large: it is read for an admitted caller, and only if it could be kept."""
-        if call.operation.before_body is not None:
-            await call.operation.before_body(call)
-        self._deadlines.start(call.operation.deadline_s)
-        return replace(call, raw_body=await self._bodies.read(arrival, receive, call.operation))
+        """A file may be large: it is read for an admitted caller, and kept only if it was waited for."""
+        operation = call.operation
+        keep = operation.before_body is None or await operation.before_body(call)
+        self._deadlines.start(operation.deadline_s)
+        return replace(call, body=await self._bodies.read_file(arrival, receive, operation, keep=keep))
 
     def _ops_call(self, match: Match, arrival: Arrival, *, now_ms: int) -> OpsCall:
         shape = match.operation.body

@@ -205,7 +205,7 @@ OPERATIONS_OF_THE_BANK = (
     ),
     *in_room(DaysApi,
         row("GetOpenDay", f"GET {ADMIN}/days", DaysApi.get_open_day, OPS, OPERATOR),
-        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", DaysApi.close_day, OPS, OPERATOR),
+        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", DaysApi.close_day, OPS, OPERATOR, body=Decision),
         row("GetDay", f"GET {ADMIN}/days/{{Day}}", DaysApi.get_day, OPS, OPERATOR),
     ),
     *in_room(ReferralsOps,

@@ -72,12 +72,8 @@ class LinkApi:
             site=asked.site, life_days=asked.life_days, now_ms=call.now_ms,
         )  # fmt: skip
         await self.keys.keys_of(link.partner_id, now_ms=call.now_ms)  # a scan is turned into a token of this partner
-        assert call.idempotency_key is not None, "the operation's row asks for one"
         async with self.database.transaction() as conn:
-            first = await idempotency.claim(
-                conn, link.partner_id, call.operation.id, key=call.idempotency_key, request_hash=call.request_hash,
-                resource_id=link.link_id, now_ms=call.now_ms,
-            )  # fmt: skip
+            first = await idempotency.claim(conn, call.keyed, resource_id=link.link_id)
             if first is None:
                 await links.insert(conn, link)
         return await self._answer(link.partner_id, first or link.link_id, status=201)
