@@ -17,8 +17,8 @@ THIS = next(path for path in MIGRATIONS if path.name.startswith("0026."))
 WHOLE = hashlib.sha256(b"POST /somewhere\n{}").digest()
 REDEMPTION = """
 INSERT INTO redemption (redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency,
-    order_minor, held_minor, discount_minor, reversed_minor, order_reference, hold_key, occurred_at_ms, held_at_ms, expires_ms,
-    changed_at_ms, counter_names, counter_takes, funding)
+    order_minor, held_minor, discount_minor, reversed_minor, order_reference, hold_key, occurred_at_ms, held_at_ms,
+    expires_ms, changed_at_ms, counter_names, counter_takes, funding)
 VALUES ($1, 'parkco', 'c', 1, 'd', $2, 'CNY', 100, 100, $3, 0, $1, $4, 1, 1, 1, 1, '{}', '{}', $5)"""
 
 
