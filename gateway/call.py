@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
@@ -51,7 +52,7 @@ class TokenKind(StrEnum):
 class Operation:
     """One row of the operation table. `path` has `{Name}` segments; `body` is the shape the JSON is decoded into.
 
-    `raw_body` hands the bytes over unread (files); `signed=True` asks for x-jws-signature and signs the answer.
+    `raw_body` hands a File over instead; `signed=True` asks for x-jws-signature and signs the answer.
     """
 
     id: str
@@ -72,12 +73,24 @@ class Operation:
     deadline_s: float = DEADLINE_S  # from the body's last byte (a file's: from its first) to the answer's first
     throttle: str = ""  # the rule of admission/addresses.py, where nobody has been recognised yet
     query: tuple[str, ...] = ()  # fields that the query may hold; see `strict_query`
-    before_body: Callable[..., Awaitable[None]] | None = None  # of `room`: asked with the Call before a file is read
+    before_body: Callable[..., Awaitable[bool]] | None = None  # of `room`, before a file is read: is it to be kept?
 
     @property
     def strict_query(self) -> bool:
         """Our own APIs refuse a field that nobody reads; OAuth and pages ignore it, as their standards say."""
         return self.protocol in (Protocol.OWN, Protocol.OPS) and self.token is not TokenKind.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was sent as a body. `content` is empty where it was only to be compared with one that is here."""
+
+    content: bytes
+    sha256: bytes
+
+    @classmethod
+    def of(cls, content: bytes) -> "File":
+        return cls(content, sha256(content).digest())
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
 from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
+from gateway.templates.language import asked
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
@@ -126,6 +127,7 @@ class Edge:
         if self._proxies is not None:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
+        asked.set(arrival)
         protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
@@ -196,11 +198,11 @@ class Edge:
         return body
 
     async def _with_file(self, call: Call, arrival: Arrival, receive: Receive) -> Call:
-        """A file may be large: it is read for an admitted caller, and only if it could be kept."""
-        if call.operation.before_body is not None:
-            await call.operation.before_body(call)
-        self._deadlines.start(call.operation.deadline_s)
-        return replace(call, raw_body=await self._bodies.read(arrival, receive, call.operation))
+        """A file may be large: it is read for an admitted caller, and kept only if it was waited for."""
+        operation = call.operation
+        keep = operation.before_body is None or await operation.before_body(call)
+        self._deadlines.start(operation.deadline_s)
+        return replace(call, body=await self._bodies.read_file(arrival, receive, operation, keep=keep))
 
     def _ops_call(self, match: Match, arrival: Arrival, *, now_ms: int) -> OpsCall:
         shape = match.operation.body
@@ -271,7 +273,8 @@ def protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB
-    return Protocol.PAGE if path.startswith(("/console", "/portal", "/consents")) else Protocol.OWN
+    is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
+    return Protocol.PAGE if is_page else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

@@ -71,6 +71,7 @@ from gateway.retention.dropping import Retention
 from gateway.routes import OPERATIONS
 from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
+from gateway.settlement.audit_anchor import AuditTeller
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
 from gateway.settlement.drafts import remove_abandoned
@@ -259,8 +260,11 @@ def settlement(base: Foundation) -> Wing:
         BusinessDateApi(database),
         JobsApi(database, by_name(kinds)),
     )
-    drafts = Chore("remove abandoned drafts", 60, lambda _: remove_abandoned(home))
-    return Wing(rooms, (drafts, *JobRunner(database, kinds).chores()))
+    chores = (
+        Chore("remove abandoned drafts", 60, lambda _: remove_abandoned(home)),
+        Chore("tell the audit trail's end", 60, AuditTeller(database).tell_due),
+    )
+    return Wing(rooms, (*chores, *JobRunner(database, kinds).chores()))
 
 
 def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:

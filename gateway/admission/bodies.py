@@ -6,11 +6,14 @@ address with the most waiting bodies loses its oldest one, so that whoever sends
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
 
 from gateway.admission.arrival import Arrival, Receive
 from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow
-from gateway.call import Operation
+from gateway.call import File, Operation
 
 PATIENCE_S = 10.0  # a JSON body is a few packets; a phone on a bad network needs a second or two
 SLOWEST_BYTES_PER_S = 128 * 1024  # a file may take as long as such a line needs for the operation's limit
@@ -34,6 +37,23 @@ class _Wait:
         self.task.cancel()
 
 
+@dataclass(slots=True)
+class _Arriving:
+    """A file while it comes: hashed piece by piece, and kept where somebody wants it."""
+
+    keep: bool
+    pieces: list[bytes] = field(default_factory=list)
+    digest: Any = field(default_factory=sha256)
+
+    def take(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        if self.keep:
+            self.pieces.append(piece)
+
+    def whole(self) -> File:
+        return File(_joined(self.pieces), self.digest.digest())
+
+
 class BodyReader:
     """One instance a worker. One timer looks at all waits together: a timer a request would cost each of them."""
 
@@ -52,17 +72,30 @@ class BodyReader:
 
         Raises BodyTooLarge, BodyIncomplete, BodyTooSlow.
         """
+        pieces: list[bytes] = []
+        await self._read(arrival, receive, operation, pieces.append)
+        return _joined(pieces)
+
+    async def read_file(self, arrival: Arrival, receive: Receive, operation: Operation, *, keep: bool) -> File:
+        """The same of a file; one that is not to be kept costs no memory."""
+        arriving = _Arriving(keep)
+        await self._read(arrival, receive, operation, arriving.take)
+        return arriving.whole()
+
+    async def _read(
+        self, arrival: Arrival, receive: Receive, operation: Operation, take: Callable[[bytes], None]
+    ) -> None:
         if arrival.method in BODYLESS:
-            return b""
+            return
         declared, limit = arrival.headers.get("content-length"), operation.body_limit
         length = int(declared) if declared is not None and declared.isascii() and declared.isdigit() else None
         if length is not None and length > limit:
             raise BodyTooLarge(f"The body has {length} bytes; the limit is {limit}")
         if length == 0:
-            return b""
+            return
         wait = self._begin(arrival.source, limit)
         try:
-            return await _receive(receive, length=length, limit=limit)
+            await _receive(receive, take, length=length, limit=limit)
         except asyncio.CancelledError:
             if wait.ended and wait.task.uncancel() == 0:
                 raise BodyTooSlow() from None
@@ -96,9 +129,8 @@ class BodyReader:
         wait.end()
 
 
-async def _receive(receive: Receive, *, length: int | None, limit: int) -> bytes:
+async def _receive(receive: Receive, take: Callable[[bytes], None], *, length: int | None, limit: int) -> None:
     """Stops at Content-Length without asking for the empty last message: each `receive()` costs 12 µs."""
-    chunks: list[bytes] = []
     size, more = 0, True
     while more and size != length:
         message = await receive()
@@ -108,6 +140,9 @@ async def _receive(receive: Receive, *, length: int | None, limit: int) -> bytes
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge(f"The body is above {limit} bytes")
-        chunks.append(chunk)
+        take(chunk)
         more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _joined(pieces: list[bytes]) -> bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -167,6 +167,10 @@ class CoreBank(Protocol):
 
     async def accounts(self, customer_id: str) -> tuple[Account, ...]: ...
 
+    async def registered_holder(self, account_number: str) -> str | None:
+        """Confirmation of payee: the name that the bank has registered for that number; None: no such account."""
+        ...
+
     async def balance(self, account_id: str) -> Balance | None: ...
 
     async def transactions(

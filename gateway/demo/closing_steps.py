@@ -15,6 +15,7 @@ from gateway.demo.waiting import until
 
 PATIENCE_S = 600  # a whole real day is sealed and settled in well under a minute; a busy machine may take longer
 CHECKED = {"Reason": "the demo checked it"}
+SETTLED = {"Reason": "the demo settles its day"}
 METRICS = (
     "parasol_requests_total",
     "parasol_refusals_total",
@@ -39,7 +40,7 @@ async def begin_day(stage: Stage) -> str:
 async def close_day(stage: Stage) -> Table:
     """Sealed in a Merkle tree under a signed head; then both partners' statements, verified offline."""
     day = (await _ok(stage.maker, "GET", "/days"))["Day"]
-    await _ok(stage.maker, "POST", f"/days/{day}/closure")
+    await _ok(stage.maker, "POST", f"/days/{day}/closure", {"Reason": "the demo's day is over"})
 
     async def sealed() -> dict[str, Any] | None:
         found = await _ok(stage.maker, "GET", f"/days/{day}")
@@ -63,7 +64,7 @@ async def close_day(stage: Stage) -> Table:
 
 async def _settle(stage: Stage, partner_id: str, day: str) -> dict[str, Any]:
     """Calculated, approved by a maker and another person, issued."""
-    asked = await _ok(stage.maker, "POST", "/statements", {"PartnerId": partner_id, "ToDay": day})
+    asked = await _ok(stage.maker, "POST", "/statements", {"PartnerId": partner_id, "ToDay": day, **SETTLED})
     path = f"/statements/{asked['StatementId']}"
 
     async def calculated() -> dict[str, Any] | None:

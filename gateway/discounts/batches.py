@@ -1,8 +1,8 @@
 """Batches of holds and of steps: what many requests of this worker decide together, each with its own answer.
 
 One transaction a batch; a row that a rule refuses leaves its neighbours alone. Holds lock counters, orders, keys; steps
-lock redemptions, the day, funders' counters, keys, all other counters; by name within each. Batches of several workers
-wait for each other, in a ring only where a partner sends the same keys with different offers at once: see `raced`.
+lock redemptions, the day, capped funders' counters, keys, all other counters; by name within each. Batches of several
+workers wait for each other; in a ring only where a partner sends the same keys with different offers at once (`raced`).
 """
 
 from collections import defaultdict
@@ -134,20 +134,19 @@ async def step_batch(
 
 
 def _funders(steps: Sequence[Step], locked: Iterable[Redemption], terms: Callable[[Redemption], Contract]) -> set[str]:
-    """All the batch's funders' counters where any of them has a cap to be asked; else none."""
+    """The counters of the batch's capped funders, where any of its steps asks a cap. No others: these come before all
+    counters that a step locks, whichever batch it is in, and another one locked so early would close a ring."""
     if not any(step.funds for step in steps):
         return set()
     offers = {(r.partner_id, r.contract_id, r.contract_version, r.discount_id): r for r in locked}
     names: set[str] = set()
-    capped = False
     for redemption in offers.values():
         try:
             fund = offer_of(redemption, terms(redemption)).fund
         except Refusal:  # its steps come to the same answer, each for itself
             continue
-        capped |= any(share.cap_minor is not None for share in fund)
-        names |= {fund_counter(redemption, share.party, capped=share.cap_minor is not None) for share in fund}
-    return names if capped else set()
+        names |= {fund_counter(redemption, share.party, capped=True) for share in fund if share.cap_minor is not None}
+    return names
 
 
 @dataclass(slots=True)

@@ -97,6 +97,7 @@ TABLE = (
     _gauge("parasol_terms_unreadable", "partner", "1 while a version of the partner's contract cannot be read",
            blend=Blend.HIGHEST),
     _histogram("parasol_event_loop_lag_seconds", "", "How late a worker's event loop wakes", buckets=LAG_S),
+    _gauge("parasol_audit_rows", "", "Rows of the audit trail, as the back office last saw them"),
     _counter("parasol_chore_runs_total", "chore outcome", "Runs of the back office's chores"),
     _histogram("parasol_chore_seconds", "chore", "Time that a chore took", buckets=CHORE_S),
     _counter("parasol_rows_expired_total", "table", "Rows that had their time and were dropped"),

@@ -44,7 +44,14 @@ async def plan(database: Database, folder: Path, operations: frozenset[str], *, 
 
 
 async def apply(
-    database: Database, folder: Path, operations: frozenset[str], *, actor: str, now_ms: int, remove: bool = False
+    database: Database,
+    folder: Path,
+    operations: frozenset[str],
+    *,
+    actor: str,
+    reason: str,
+    now_ms: int,
+    remove: bool = False,
 ) -> Plan:
     """Write a new version of whatever differs, all or nothing; returns what was done. Raises DocumentInvalid.
 
@@ -62,7 +69,7 @@ async def apply(
             day = await append(conn, (), now_ms=now_ms)  # held open until the transaction ends
             if (await store.count_versions(conn), day) != (found.versions, found.day):  # somebody was faster
                 found = await _compare(conn, documents, day=day, now_ms=now_ms, remove=remove)
-            await _write(conn, found.plan.steps, actor=actor, now_ms=now_ms)
+            await _write(conn, found.plan.steps, actor=actor, reason=reason, now_ms=now_ms)
             if not found.plan.extra and folder_digest(folder, operations) == digest:
                 await store.remember_folder(conn, digest, now_ms=now_ms)
     return found.plan
@@ -100,11 +107,11 @@ async def _compare(
     return _Compared(made, await store.count_versions(conn), day)
 
 
-async def _write(conn: Connection, steps: Sequence[PlannedDocument], *, actor: str, now_ms: int) -> None:
+async def _write(conn: Connection, steps: Sequence[PlannedDocument], *, actor: str, reason: str, now_ms: int) -> None:
     """Documents, day, audit, changes: everybody takes the locks in this order."""
     await store.insert_versions(conn, [_new_version(step) for step in steps], actor=actor, now_ms=now_ms)
     await append(conn, [event for step in steps for event in _events(step, now_ms=now_ms)], now_ms=now_ms)
-    entries = [(f"{step.kind} {step.id}", _detail(step)) for step in steps]
+    entries = [(f"{step.kind} {step.id}", {**_detail(step), "reason": reason}) for step in steps]
     await audit.record_all(conn, entries, actor=actor, action="document.apply", now_ms=now_ms)
     await announce_all(conn, [(step.kind, step.id) for step in steps], now_ms=now_ms)
 

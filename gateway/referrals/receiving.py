@@ -4,13 +4,13 @@ Each chunk is one transaction: rows, touches, claims, counts and the cursor move
 middle leaves a batch whose cursor says where to go on; no row is applied twice, as the database says too.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import asyncpg
 
 from gateway import metrics
+from gateway.call import File
 from gateway.database import Connection, Database
 from gateway.events import outbox
 from gateway.ids import new_id
@@ -69,10 +69,24 @@ class BatchDesk:
         )
         return batch
 
-    async def receive(self, partner_id: str, batch_id: str, *, file: bytes, now_ms: int) -> Batch:
+    async def expect(self, partner_id: str, batch_id: str, *, now_ms: int) -> bool:
+        """Before the file is read: does the batch wait for it? Another one than the declared could not come into it, so
+        what stands against that one is said now. Raises UnknownResource, FileReceivedBefore."""
+        batch = await self.find(partner_id, batch_id)
+        if batch.state is not BatchState.DECLARED:
+            return False
+        self.terms(partner_id, now_ms)  # unreadable ones refuse the file: nobody could apply it
+        async with self.database.connection() as conn:
+            await self._check_unseen(conn, batch)
+        return True
+
+    async def receive(self, partner_id: str, batch_id: str, *, file: File, now_ms: int) -> Batch:
         """Keep the file of a declared batch; the same file again changes nothing. Raises a refusal of batch.py."""
         batch = await self.find(partner_id, batch_id)
-        await asyncio.to_thread(rules.check_file, batch, file)
+        rules.check_is_declared(batch, file.sha256)
+        if batch.state is not BatchState.DECLARED:
+            return batch
+        rules.check_header(file.content)
         try:
             async with self.database.transaction() as conn:
                 locked = await batches.lock(conn, partner_id, batch_id)
@@ -80,7 +94,7 @@ class BatchDesk:
                 if locked.state is BatchState.DECLARED:
                     await self._check_unseen(conn, locked)
                     self.terms(partner_id, now_ms)  # unreadable ones refuse the file: nobody could apply it
-                    rows, tokens = await batches.copy_in(conn, file)
+                    rows, tokens = await batches.copy_in(conn, file.content)
                     rules.check_totals(locked, rows=rows, distinct_tokens=tokens)
                     await batches.keep_file(conn, locked, now_ms=now_ms)
         except (asyncpg.BadCopyFileFormatError, asyncpg.CharacterNotInRepertoireError) as error:

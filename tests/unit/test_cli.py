@@ -16,6 +16,8 @@ from gateway.database import Database
 from gateway.provision import NotReadyToServe, check_provisioned, enrol_operator
 from tests.conftest import ROOT, settings_for
 
+WHY = ["--reason", "test"]
+
 
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
@@ -73,9 +75,9 @@ def test_serving_without_a_database_says_how_to_name_one(command: CliRunner) -> 
     assert "PARASOL_DATABASE_URL" in said(command.invoke(app, ["serve", "--port", "18099"]))
 
 
-@pytest.mark.parametrize("name", ["migrate", "diff", "apply"])
-def test_a_command_without_its_database_says_how_to_name_one(command: CliRunner, name: str) -> None:
-    assert "PARASOL_DATABASE_URL" in said(command.invoke(app, [name]))
+@pytest.mark.parametrize("line", [["migrate"], ["diff"], ["apply", *WHY]])
+def test_a_command_without_its_database_says_how_to_name_one(command: CliRunner, line: list[str]) -> None:
+    assert "PARASOL_DATABASE_URL" in said(command.invoke(app, line))
 
 
 def test_a_setting_that_does_not_exist_is_named(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +108,7 @@ def test_a_difference_is_shown_then_applied_then_gone(
     partner.write_text(partner.read_text().replace('name = "', 'name = "New ', 1))
     shown = command.invoke(app, ["diff", str(documents)])
     assert (shown.exit_code, "changed" in shown.output, "New " in shown.output) == (1, True, True)
-    assert command.invoke(app, ["apply", str(documents)]).exit_code == 0
+    assert command.invoke(app, ["apply", str(documents), *WHY]).exit_code == 0
     assert command.invoke(app, ["diff", str(documents)]).exit_code == 0
 
 
@@ -116,27 +118,32 @@ def test_a_bad_document_is_refused_whole_with_file_key_and_reason(
     monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
     partner = documents / "partners" / "parkco" / "partner.toml"
     partner.write_text(partner.read_text() + "\n[favourite]\ncolour = 1\n")
-    sentence = said(command.invoke(app, ["apply", str(documents)]))
+    sentence = said(command.invoke(app, ["apply", str(documents), *WHY]))
     assert "parkco/partner.toml" in sentence
     assert "favourite" in sentence
     assert command.invoke(app, ["diff", str(ROOT)]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["diff", "apply"])
+@pytest.mark.parametrize(("name", "reason"), [("diff", []), ("apply", WHY)])
 def test_the_folder_of_documents_is_that_of_serve(
-    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path, name: str
+    command: CliRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+    documents: Path,
+    name: str,
+    reason: list[str],
 ) -> None:
     monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
     monkeypatch.setenv("PARASOL_DATA_DIR", str(documents))
-    assert command.invoke(app, [name]).exit_code == 0
+    assert command.invoke(app, [name, *reason]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["diff", "apply"])
+@pytest.mark.parametrize(("name", "reason"), [("diff", []), ("apply", WHY)])
 def test_a_folder_without_documents_is_named(
-    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path, name: str
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path, name: str, reason: list[str]
 ) -> None:
     monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
-    assert f"{tmp_path}/policies" in said(command.invoke(app, [name]))
+    assert f"{tmp_path}/policies" in said(command.invoke(app, [name, *reason]))
 
 
 def test_what_differs_can_be_read_by_a_program(
@@ -168,7 +175,7 @@ async def test_serving_without_operators_says_how_to_enrol_one(
     await database_without(database, "operator")
     with pytest.raises(NotReadyToServe, match="parasol enrol"):
         await check_provisioned(settings_for(home, database_url))
-    await enrol_operator(database, Operator("olga", "Olga", "maker"), actor="test")
+    await enrol_operator(database, Operator("olga", "Olga", "maker"), actor="test", reason="test")
     await check_provisioned(settings_for(home, database_url))
 
 

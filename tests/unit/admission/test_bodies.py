@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -40,6 +41,15 @@ async def test_a_body_in_pieces_is_put_together() -> None:
     )
     assert await reader.read(arrival(), receive, OPERATION) == b"hello"
     assert reader.waiting == 0
+
+
+@pytest.mark.parametrize("keep", [True, False])
+async def test_a_file_is_hashed_as_it_comes_and_kept_where_it_is_wanted(keep: bool) -> None:
+    receive = sends(
+        {"type": "http.request", "body": b"he", "more_body": True}, {"type": "http.request", "body": b"llo"}
+    )
+    file = await BodyReader().read_file(arrival(), receive, OPERATION, keep=keep)
+    assert (file.content, file.sha256) == (b"hello" if keep else b"", sha256(b"hello").digest())
 
 
 async def test_a_body_of_an_unsaid_length_is_cut_at_the_limit() -> None:

@@ -23,7 +23,7 @@ NOW = 1_760_000_000_000
 
 
 async def _apply(database: Database, agreed: Any, operations: frozenset[str], *, remove: bool = False) -> Plan:
-    return await apply(database, agreed.root, operations, actor="tester", now_ms=NOW, remove=remove)
+    return await apply(database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW, remove=remove)
 
 
 def later_version(agreed: Any, valid_from: str, *, version: int = 2) -> None:
