@@ -18,6 +18,7 @@ class Refusal(Exception):
     oauth_status: ClassVar[int] = 400  # at the authorization server's own endpoints
     title: ClassVar[str] = "The request was refused"
     outcome: ClassVar[str] = "refused"  # closed set: the `outcome` label of parasol_requests_total
+    challenge: ClassVar[str] = "DPoP"  # the scheme that a 401 asks for
     partner_id: str = ""  # whom it was said to, where that is known before the caller is admitted: for metrics alone
 
     def __init__(self, detail: str = "", *, path: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:

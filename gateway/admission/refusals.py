@@ -159,5 +159,5 @@ class OperatorNotAccepted(Refusal):
     """No such operator key, or it has been withdrawn."""
 
     status, code, outcome = 401, "operator_not_accepted", "auth_invalid"
-    oauth_error = "invalid_token"
+    oauth_error, challenge = "invalid_token", "Bearer"
     title = "The operator key is not accepted"
