@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 START_S = 60.0  # a first start may have to initialise a database cluster
 STOP_S = 10.0  # a server that needs longer to stop is killed

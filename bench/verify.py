@@ -196,7 +196,8 @@ def _day(day: str, size: int, root: str, *, previous: str, key: Any) -> dict[str
 
 def make_archive(path: Path, events: int) -> dict[str, Any]:
     """Writes the statement; returns the JWKS."""
-    key, maker, days, parts = ec.generate_private_key(ec.SECP256R1()), Maker(), list[dict[str, Any]](), []
+    key, maker = ec.generate_private_key(ec.SECP256R1()), Maker()
+    days, parts = list[dict[str, Any]](), list[dict[str, Any]]()
     pieces = path.with_suffix(".parts")
     with pieces.open("wb") as file:
         for kind, lines, written in events_parts(maker, events, days, key):

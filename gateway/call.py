@@ -10,6 +10,7 @@ import msgspec
 
 from gateway import audit
 from gateway.database import Connection
+from gateway.database.idempotency import KeyedRequest
 from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
 
@@ -120,7 +121,13 @@ class Call:
     body: Any
     raw_body: bytes
     idempotency_key: str | None
-    request_hash: bytes  # SHA-256 over method, path and body: what an idempotency key stands for
+    request_hash: bytes  # over method, path and body: what an idempotency key stands for
+
+    @property
+    def keyed(self) -> KeyedRequest:
+        """The request by its idempotency key."""
+        assert self.idempotency_key is not None, "the operation is marked idempotent"
+        return KeyedRequest(self.partner.partner_id, self.operation.id, self.idempotency_key, self.request_hash)
 
     @property
     def consent_id(self) -> str:

@@ -23,6 +23,7 @@ from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
 from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
+from gateway.templates.language import asked
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
@@ -126,6 +127,7 @@ class Edge:
         if self._proxies is not None:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
+        asked.set(arrival)
         protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
@@ -273,7 +275,8 @@ def protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB
-    return Protocol.PAGE if path.startswith(("/console", "/portal", "/consents")) else Protocol.OWN
+    is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
+    return Protocol.PAGE if is_page else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

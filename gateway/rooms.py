@@ -21,18 +21,20 @@ from gateway.corebank.measured import measured
 from gateway.corebank.port import CoreBank, OrderOutcome
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
-from gateway.database import Database
-from gateway.database.changes import ChangeFeed
+from gateway.database import Database, idempotency
+from gateway.database.changes import CHANGES, ChangeFeed
 from gateway.discounts.api import DiscountsApi
 from gateway.discounts.desk import RedemptionDesk
+from gateway.discounts.store import DATED_COUNTERS
 from gateway.health import HealthApi
 from gateway.jobs.api import JobsApi
 from gateway.jobs.model import by_name
 from gateway.jobs.runner import JobRunner
 from gateway.keyring import Keyring
+from gateway.oauth import store as oauth
 from gateway.oauth.api import OAuthApi, oauth_templates
 from gateway.oauth.browser import Browser
-from gateway.oauth.expiry import expire_consents_due, forget_due
+from gateway.oauth.expiry import expire_consents_due
 from gateway.oauth.login import Logins
 from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.sandbox import SandboxApi
@@ -52,6 +54,7 @@ from gateway.payments.api import PaymentsApi
 from gateway.payments.collect import MandateCollections
 from gateway.payments.paying import Till
 from gateway.payments.refunding import RefundDesk
+from gateway.payments.store import USAGE
 from gateway.policies.limits import Limiter
 from gateway.policies.throttle import Throttle
 from gateway.portal.api import PortalApi
@@ -62,7 +65,9 @@ from gateway.referrals.batch_api import BatchApi
 from gateway.referrals.feed import bank_feed
 from gateway.referrals.link_api import LinkApi
 from gateway.referrals.receiving import BatchDesk
+from gateway.referrals.store.links import SCANS
 from gateway.referrals.terms import terms_book
+from gateway.retention.dropping import Retention
 from gateway.routes import OPERATIONS
 from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
@@ -79,6 +84,7 @@ from gateway.settlement.statement_work import StatementCalculation, StatementPro
 
 CURRENCY = "CNY"  # of the sandbox's accounts
 BANK = "Sandbox City Bank"
+EXPIRIES = (idempotency.KEYS, CHANGES, DATED_COUNTERS, USAGE, SCANS, *oauth.EXPIRIES)  # decision 28 has the whole table
 HOME_FREE_BYTES = 64 * 1024**2  # four segments of PostgreSQL's log: below it, writing is about to fail
 
 
@@ -153,7 +159,8 @@ def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, A
         pages(base, common, operators),
     )
     rooms = {type(room): room for wing in wings for room in wing.rooms}
-    return rooms, tuple(chore for wing in wings for chore in wing.chores)
+    drop = Chore("drop expired rows", 10, Retention(base.database, EXPIRIES).drop_expired_due)
+    return rooms, (drop, *(chore for wing in wings for chore in wing.chores))
 
 
 def authorization(base: Foundation, common: Common) -> Wing:
@@ -166,10 +173,7 @@ def authorization(base: Foundation, common: Common) -> Wing:
     approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
     sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY, common.decide_order))
     withdrawal = withdrawal_pages(base, common)
-    chores = (
-        Chore("expire consents", 5, partial(expire_consents_due, base.database)),
-        Chore("forget spent proofs", 30, partial(forget_due, base.database)),
-    )
+    chores = (Chore("expire consents", 5, partial(expire_consents_due, base.database)),)
     return Wing((server, withdrawal, *sandbox), chores)
 
 

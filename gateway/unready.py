@@ -8,6 +8,7 @@ from gateway.edge import protocol_of
 from gateway.jsonio import encode
 from gateway.partners.snapshot import PictureTooOld
 from gateway.problem import render
+from gateway.templates.language import asked
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -35,6 +36,7 @@ class Waiting:
         if scope["path"] == "/readyz":
             return await _answer(send, 503, encode({"status": "not ready", "missing": self._missing}))
         arrival = read_arrival(scope)
+        asked.set(arrival)
         refusal = PictureTooOld(headers=(("retry-after", "1"),))
         told = render(refusal, protocol=protocol_of(arrival.path), interaction_id=arrival.interaction_id)
         headers = [(name.encode(), value.encode()) for name, value in told.headers]

@@ -11,12 +11,13 @@ from gateway import metrics
 from gateway.clock import local_day
 from gateway.database import Connection, Database
 from gateway.database.gather import Gatherer
+from gateway.database.idempotency import KeyedRequest
 from gateway.discounts import redemption as rules
 from gateway.discounts import store
-from gateway.discounts.batches import Step, hold_batch, raced, refuse_other_request, step_batch
+from gateway.discounts.batches import Step, hold_batch, raced, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
-from gateway.discounts.limits import OrderHasOffer, stored_name, takes_of
-from gateway.discounts.model import HeldRow, Hold, KeyedRequest, Redemption
+from gateway.discounts.limits import OFFER_LATE_MS, OrderHasOffer, stored_name, takes_of
+from gateway.discounts.model import HeldRow, Hold, Redemption
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.discounts.redemption import FinalOrder
 from gateway.ids import new_id
@@ -130,14 +131,14 @@ class RedemptionDesk:
         rule = partial(
             rules.confirm, final=final, charge_id=None, event_id=new_id("evt"), key=key, now_ms=now_ms
         )  # fmt: skip
-        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        request = KeyedRequest(partner_id, operation, key, request_hash)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule, funds=True))
 
     async def release(
         self, partner_id: str, redemption_id: str, *, operation: str, key: str, request_hash: bytes, now_ms: int
     ) -> Redemption:
         """Give the whole hold back."""
-        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        request = KeyedRequest(partner_id, operation, key, request_hash)
         rule = partial(rules.release, now_ms=now_ms)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
@@ -147,7 +148,7 @@ class RedemptionDesk:
     ) -> Redemption:  # fmt: skip
         """Return `amount` of the discount to its funders, on the original legs; `charge_id` where it pays for one."""
         rule = partial(rules.reverse, amount=amount, charge_id=charge_id, event_id=new_id("evt"), key=key)
-        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        request = KeyedRequest(partner_id, operation, key, request_hash)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
     # --- a charge that is paid with a discount -----------------------------------------------------------------------
@@ -164,13 +165,13 @@ class RedemptionDesk:
         rule = partial(
             rules.confirm, final=FinalOrder(), charge_id=charge_id, event_id=new_id("evt"), key=charge_id, now_ms=now_ms
         )
-        request = KeyedRequest(partner_id, "Charge.grant", charge_id, b"", redemption_id)
+        request = KeyedRequest(partner_id, "Charge.grant", charge_id, b"")
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule, funds=True))
 
     async def undo(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Redemption:
         """The charge is not paid and will not be: the hold returns, or what was granted is reversed."""
         rule = partial(rules.undo, charge_id=charge_id, event_id=new_id("evt"), key=charge_id)
-        request = KeyedRequest(partner_id, "Charge.undo", charge_id, b"", redemption_id)
+        request = KeyedRequest(partner_id, "Charge.undo", charge_id, b"")
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
     async def find(self, partner_id: str, redemption_id: str) -> Redemption:
@@ -189,12 +190,7 @@ class RedemptionDesk:
         Raises IdempotencyKeyReused.
         """
         async with self._database.connection() as conn:
-            known_hash = await store.request_hash_of(conn, request)
-            if known_hash is None:
-                return None
-            refuse_other_request(request, known_hash)
-            held = await store.redemption_of_request(conn, request)
-        return held
+            return await store.held_by_request(conn, request)
 
     async def expire_holds_due(self, now_ms: int) -> int:
         """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins."""
@@ -244,6 +240,8 @@ class RedemptionDesk:
 
 
 def _quote(partner_id: str, contract: Contract, discount: Discount, *, occasion: Occasion, now_ms: int) -> Quote:
+    if occasion.occurred_at_ms < now_ms - OFFER_LATE_MS:
+        raise OfferNotApplicable("What that day had of the offer is not counted any more", path="$.Data.OccurredAt")
     return Quote(
         partner_id, contract.contract_id, contract.version, discount.id, discount.title, occasion=occasion,
         discount_minor=granted_minor(contract, discount, occasion), expires_ms=now_ms + QUOTE_MS,

@@ -35,17 +35,6 @@ class Fault(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyedRequest:
-    """Whose idempotency key stands for which request, and for which redemption once it has been granted."""
-
-    partner_id: str
-    operation: str
-    key: str
-    request_hash: bytes
-    resource_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class HeldRow:
     """A hold as it will be written, with the request that asked for it. Its fields are read by `hold_redemptions`.
 

@@ -100,6 +100,7 @@ TABLE = (
     _gauge("parasol_audit_rows", "", "Rows of the audit trail, as the back office last saw them"),
     _counter("parasol_chore_runs_total", "chore outcome", "Runs of the back office's chores"),
     _histogram("parasol_chore_seconds", "chore", "Time that a chore took", buckets=CHORE_S),
+    _counter("parasol_rows_expired_total", "table", "Rows that had their time and were dropped"),
     _counter("parasol_jobs_total", "kind outcome", "Attempts at jobs: done, put off, failed for good, withdrawn"),
     _histogram("parasol_job_seconds", "kind", "Time that an attempt at a job took", buckets=JOB_S),
     _counter("parasol_seals_broken_total", "", "Sealed days whose leaves in the database were found to be others"),

@@ -33,7 +33,6 @@ SLICE_EVENTS = 50  # events judged until the loop serves somebody else
 CHUNKS_A_RUN = 40  # chunks until the chore lets others run
 WAITING_CHUNK = 200  # customers whose goals wait for terms, looked at in one run
 EXPIRE_CHUNK = 10_000  # claims a transaction
-SCANS_KEPT_MS = 30 * 86_400_000  # scans that led nowhere
 FROM_THE_START: Key = ("", 0)
 UNWRITABLE = (asyncpg.DataError, asyncpg.CheckViolationError)  # a value that no table of ours holds
 log = structlog.get_logger(__name__)
@@ -71,10 +70,9 @@ class GoalDesk:
         return read
 
     async def expire_claims_due(self, now_ms: int) -> int:
-        """Chore: claims whose window has passed, scans that led nowhere."""
+        """Chore: claims whose window has passed."""
         async with self.database.transaction() as conn:
             expired = await claims.expire(conn, now_ms=now_ms, limit=EXPIRE_CHUNK)
-            await links.forget_scans(conn, before_ms=now_ms - SCANS_KEPT_MS, limit=EXPIRE_CHUNK)
         metrics.count("parasol_claims_total", expired, outcome="expired")
         return expired
 

@@ -43,8 +43,8 @@ class Serving:
         return int((self.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
     def get(self, path: str) -> httpx.Response:
-        """On a connection of its own."""
-        return httpx.get(self.address + path, timeout=10, trust_env=False)
+        """On a connection of its own; to read the certificates of the world for it takes long on a busy machine."""
+        return httpx.get(self.address + path, timeout=10, trust_env=False, verify=False)
 
     def is_ready(self) -> bool:
         return is_ready(self.address)
@@ -67,8 +67,10 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def eventually(question: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    """Wait for a state that other processes bring about in their own time."""
+def eventually(
+    question: Callable[[], bool], within_s: float = PATIENCE_S, *, seen: Callable[[], object] = lambda: ""
+) -> None:
+    """Wait for a state that other processes bring about in their own time; `seen` is told where it does not come."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
@@ -77,7 +79,7 @@ def eventually(question: Callable[[], bool], within_s: float = PATIENCE_S) -> No
         except (httpx.HTTPError, ValueError, StopIteration, psutil.Error, OSError, IndexError):
             pass
         time.sleep(0.05)
-    pytest.fail(f"not within {within_s} s")
+    pytest.fail(f"not within {within_s} s {seen()}")
 
 
 def is_gone(pid: int) -> bool:
@@ -89,7 +91,16 @@ def is_gone(pid: int) -> bool:
 
 @contextmanager
 def serving(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = None) -> Iterator[Serving]:
-    """The whole gateway in a sandbox of its own."""
+    """The whole gateway in a sandbox of its own, ready."""
+    with starting(folder, workers=workers, more=more) as served:
+        eventually(lambda: served.is_ready() or served.process.poll() is not None, seen=served.log)
+        assert served.process.poll() is None, served.log()
+        yield served
+
+
+@contextmanager
+def starting(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = None) -> Iterator[Serving]:
+    """The same, from its very beginning."""
     folder.chmod(0o755)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -106,8 +117,6 @@ def serving(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = 
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
     served = Serving(process, f"http://127.0.0.1:{port}", folder / "home")
     try:
-        eventually(lambda: served.is_ready() or process.poll() is not None)
-        assert process.poll() is None, served.log()
         yield served
     finally:
         for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:

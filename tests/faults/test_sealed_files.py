@@ -50,9 +50,22 @@ def replaced(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def made_a_pipe(path: Path) -> None:
+    """Whoever opens it waits for a writer that never comes."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def made_a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("nowhere"))
+
+
 SPOILT: dict[str, Callable[[Path], None]] = {
     "lost": Path.unlink,
     "cut": cut,
+    "a pipe": made_a_pipe,
+    "a link to nowhere": made_a_link,
     "empty": lambda path: replaced(path, b""),
     "not a Parquet file": lambda path: replaced(path, b"a sentence"),
     "without its first row": rewritten(lambda table: table.slice(1)),
