@@ -9,8 +9,7 @@ import pytest
 from gateway.call import Operation, Protocol, TokenKind
 from gateway.routes import OPERATIONS
 from tests.api import test_parking as parking
-from tests.api.referral_calls import PHONE, csv_file, reach, send, token_of
-from tests.api.referral_calls import opened as account_opened
+from tests.api.referral_calls import PHONE, csv_file, send, token_of
 from tests.api.settling import issued, redeem, today
 from tests.api.test_bad_input import content_of, path_of
 from tests.conftest import World
@@ -74,15 +73,12 @@ async def things(shared_world: World) -> dict[str, str]:
     session = await parking.parked(world)
     charge = await parking.charged(world, session)
     batch = await send(world, "parkco", csv_file(await token_of(world, "parkco", PHONE)))
-    await world.do_chores()
-    await reach(world, account_opened("77", PHONE))
-    await world.do_chores()
     link = await client.call("POST", f"{V1}/referral-links", body={"Data": {"Landing": "open-account"}}, key="door")
-    ((claim,),) = await world.sql("SELECT claim_id FROM claim WHERE partner_id = 'parkco' LIMIT 1")
+    (claim,) = (await client.call("GET", f"{V1}/claims")).json()["Data"]["Claim"]
     statement = await issued(world, today())
     return {
         "RedemptionId": redemption, "AgreementId": agreement["AgreementId"], "SessionId": session,
-        "ChargeId": charge["ChargeId"], "BatchId": batch["BatchId"], "ClaimId": claim,
+        "ChargeId": charge["ChargeId"], "BatchId": batch["BatchId"], "ClaimId": claim["ClaimId"],
         "LinkId": link.json()["Data"]["LinkId"], "StatementId": statement["StatementId"],
     }  # fmt: skip
 
