@@ -112,3 +112,17 @@ async def test_another_partners_id_answers_as_an_unknown_one_at_every_operation(
 async def rows(world: World) -> list[Any]:
     tables = ("event", "audit", "ledger_entry", "change")
     return [(await world.sql(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]
+
+
+async def test_another_partners_consent_in_a_body_answers_as_an_unknown_one(shared_world: World) -> None:
+    """The one id of somebody else's that a body of ours takes."""
+    real = await parking.consent(shared_world, partner="shopco")
+    unknown = f"{real.rpartition('_')[0]}_{'0' * len(real.rpartition('_')[2])}"
+    before = await rows(shared_world)
+    answers = [
+        await parking.post(shared_world, "/vehicle-agreements", {"Plate": "粤B·54321", "ConsentId": ident})
+        for ident in (real, unknown)
+    ]
+    assert said(answers[0], real) == said(answers[1], unknown)
+    assert answers[0].status_code == 404
+    assert await rows(shared_world) == before
