@@ -250,14 +250,16 @@ class Edge:
         headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if stream is not None:
-            await _stream(send, stream)
+            await _stream(send, stream, wanted=arrival.method != "HEAD")
         await send({"type": "http.response.body", "body": b"" if arrival.method == "HEAD" else body})
 
 
-async def _stream(send: Send, stream: Streamed) -> None:
+async def _stream(send: Send, stream: Streamed, *, wanted: bool) -> None:
     """Each step waits until the server has taken the one before: a slow reader costs one step of memory."""
     async with aclosing(stream.chunks) as chunks:
         async for chunk in chunks:
+            if not wanted:
+                break  # begun, or what it holds would not be let go of
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
