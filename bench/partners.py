@@ -77,7 +77,7 @@ async def measure(partners: int) -> None:
 
 async def _apply(database: Database, root: Path, told: str) -> None:
     started, cpu = time.perf_counter(), time.process_time()
-    done = await apply(database, root, POLICY_OPERATIONS, actor="bench", now_ms=now_ms())
+    done = await apply(database, root, POLICY_OPERATIONS, actor="bench", reason="a measurement", now_ms=now_ms())
     seconds, used = time.perf_counter() - started, time.process_time() - cpu
     print(f"{told}{seconds:8.2f} s, {used:.2f} s of it ours, {len(done.steps):,} documents written", flush=True)
 

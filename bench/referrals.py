@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from bench.scratch import scratch_database
+from gateway.call import File
 from gateway.clock import rfc3339
 from gateway.database import Database
 from gateway.keyring import Keyring
@@ -56,7 +57,7 @@ async def batch_s(desk: BatchDesk, file: bytes, rows: int) -> tuple[float, float
     said = Declaration("bench", rows, hashlib.sha256(file).hexdigest(), rows)
     batch = await desk.declare("parkco", said, now_ms=NOW_MS)
     started = time.perf_counter()
-    await desk.receive("parkco", batch.batch_id, file=file, now_ms=NOW_MS)
+    await desk.receive("parkco", batch.batch_id, file=File.of(file), now_ms=NOW_MS)
     received = time.perf_counter()
     while await desk.apply_batches_due(NOW_MS):
         pass

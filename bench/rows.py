@@ -23,14 +23,16 @@ FILL = (
     "CREATE TEMPORARY TABLE made AS SELECT n, md5(n::text) AS own, 'rdm_' || lpad(n::text, 26, '0') AS id "
     "FROM generate_series(1, $1::bigint) AS n",
     """INSERT INTO redemption (redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency,
-           order_minor, held_minor, discount_minor, subject_token, site_id, mcc, order_reference, hold_key,
-           occurred_at_ms, held_at_ms, expires_ms, changed_at_ms, counter_names, counter_takes, funding)
+           order_minor, held_minor, discount_minor, subject_token, site_id, mcc, order_reference, hold_operation,
+           hold_key, hold_request, occurred_at_ms, held_at_ms, expires_ms, changed_at_ms, counter_names, counter_takes,
+           funding)
        SELECT id, 'parkco', 'parkco-2026', 1, 'first-park', 'CONFIRMED', 'CNY', 1200, 1199, 1199, 'idt_1_' || own,
-           'lot-1', '7523', own, own, 1, 1, n, 1, ARRAY['budget', 'day|2026-09-21', 'customer'], ARRAY[1199, 1199, 1],
+           'lot-1', '7523', own, '', own, substring(sha256(own::bytea) FOR 16), 1, 1, n, 1,
+           ARRAY['budget', 'day|2026-09-21', 'customer'], ARRAY[1199, 1199, 1],
            '{"event_id": "evt_00000000000000000000000000", "legs": {"bank": 720, "partner": 479},
              "reversed_legs": {"bank": 0, "partner": 0}, "cap_left": {"partner": 1000000000000}}' FROM made""",
-    """INSERT INTO idempotency SELECT 'parkco', operation, own, sha256(own::bytea), id, 1
-       FROM made, unnest(ARRAY['HoldRedemption', 'ConfirmRedemption']) AS operation""",
+    """INSERT INTO redemption_step
+       SELECT own, 'parkco', 'ConfirmRedemption', id, substring(sha256(own::bytea) FOR 16) FROM made""",
     "INSERT INTO counter (name, cap, taken) SELECT 'customer|parkco-2026|first-park|idt_1_' || own, 1, 1 FROM made",
     "INSERT INTO known_customer SELECT 'parkco', 'idt_1_' || own, 1, 'batch', 1 FROM made",
     """INSERT INTO event (event_id, type, partner, occurred_at_ms, recorded_at_ms, business_day, amount_minor, leaf)

@@ -3,12 +3,14 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from typing import Annotated, Any
 
 import msgspec
 
 from gateway import audit
 from gateway.database import Connection
+from gateway.database.idempotency import KeyedRequest
 from gateway.partners.partner import App, Partner
 from gateway.policies.policy import Policy
 
@@ -50,7 +52,7 @@ class TokenKind(StrEnum):
 class Operation:
     """One row of the operation table. `path` has `{Name}` segments; `body` is the shape the JSON is decoded into.
 
-    `raw_body` hands the bytes over unread (files); `signed=True` asks for x-jws-signature and signs the answer.
+    `raw_body` hands a File over instead; `signed=True` asks for x-jws-signature and signs the answer.
     """
 
     id: str
@@ -71,12 +73,34 @@ class Operation:
     deadline_s: float = DEADLINE_S  # from the body's last byte (a file's: from its first) to the answer's first
     throttle: str = ""  # the rule of admission/addresses.py, where nobody has been recognised yet
     query: tuple[str, ...] = ()  # fields that the query may hold; see `strict_query`
-    before_body: Callable[..., Awaitable[None]] | None = None  # of `room`: asked with the Call before a file is read
+    before_body: Callable[..., Awaitable[bool]] | None = None  # of `room`, before a file is read: is it to be kept?
+
+    @property
+    def for_operators(self) -> bool:
+        """The bank's own people, by key or on the console's pages."""
+        return self.token is TokenKind.OPERATOR or self.path.startswith("/console")
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Run twice it does what it does once: it only reads, or its effect has a key."""
+        return self.idempotent or self.method == "GET"
 
     @property
     def strict_query(self) -> bool:
         """Our own APIs refuse a field that nobody reads; OAuth and pages ignore it, as their standards say."""
         return self.protocol in (Protocol.OWN, Protocol.OPS) and self.token is not TokenKind.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file that was sent as a body. `content` is empty where it was only to be compared with one that is here."""
+
+    content: bytes
+    sha256: bytes
+
+    @classmethod
+    def of(cls, content: bytes) -> "File":
+        return cls(content, sha256(content).digest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +131,13 @@ class Call:
     body: Any
     raw_body: bytes
     idempotency_key: str | None
-    request_hash: bytes  # SHA-256 over method, path and body: what an idempotency key stands for
+    request_hash: bytes  # over method, path and body: what an idempotency key stands for
+
+    @property
+    def keyed(self) -> KeyedRequest:
+        """The request by its idempotency key."""
+        assert self.idempotency_key is not None, "the operation is marked idempotent"
+        return KeyedRequest(self.partner.partner_id, self.operation.id, self.idempotency_key, self.request_hash)
 
     @property
     def consent_id(self) -> str:

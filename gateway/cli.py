@@ -192,6 +192,8 @@ def apply(
     home: Home = HOME,
     remove: Annotated[bool, typer.Option("--remove", help="Withdraw what is in force and not in FOLDER.")] = False,
     as_json: AsJson = False,
+    *,
+    reason: Why,
 ) -> None:
     """Put partners/ and policies/ into force as new versions, all or nothing; every worker knows within a second.
 
@@ -201,7 +203,8 @@ def apply(
     from gateway.provision import apply_to
 
     settings = _settings_of(home)
-    done = with_database(home, lambda database: apply_to(database, folder, settings, remove=remove, actor=ACTOR))
+    done = with_database(home, lambda database: apply_to(database, folder, settings, remove=remove, actor=ACTOR,
+                                                         reason=reason))  # fmt: skip
     _show(done, as_json=as_json)
 
 
@@ -222,13 +225,15 @@ def enrol(
     name: Annotated[str, typer.Argument(help="Of the person.")],
     role: Annotated[Role, typer.Option(help="Makers ask, checkers agree; nobody checks what they made.")],
     home: Home = HOME,
+    *,
+    reason: Why,
 ) -> None:
     """Give a person of bank operations a new key, which is shown once."""
     from gateway.call import Operator
     from gateway.provision import enrol_operator
 
     person = Operator(operator_id, name, role.value)
-    typer.echo(with_database(home, lambda database: enrol_operator(database, person, actor=ACTOR)))
+    typer.echo(with_database(home, lambda database: enrol_operator(database, person, actor=ACTOR, reason=reason)))
 
 
 @app.command(rich_help_panel=OPERATE)

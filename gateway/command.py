@@ -104,12 +104,12 @@ def with_database(home: Path, work: Callable[["Database"], Awaitable[T]]) -> T:
     from gateway.database import Database
 
     async def connected(url: str) -> T:
+        came_from.set(f"{getpass.getuser()} on {socket.gethostname()}")  # of this command alone
         database = await Database.connect(url, pool_size=1)
         try:
             return await work(database)
         finally:
             await database.close()
 
-    came_from.set(f"{getpass.getuser()} on {socket.gethostname()}")
     with database_of(home) as opened:
         return asyncio.run(connected(opened.database_url))

@@ -155,8 +155,9 @@ class Crew:
         by_s = self._departure.by(WORKERS_S)
         for child in (*workers, *self._office):
             child.ask()
-        if any(worker.was_ready for worker in workers):
-            time.sleep(max(0.0, self._departure.by(self._settings.drain_s) - time.monotonic()))
+        drained_by_s = self._departure.by(self._settings.drain_s)
+        while time.monotonic() < drained_by_s and not all(worker.has_ended for worker in workers):
+            time.sleep(POLL_S)  # whoever still runs may have told a balancer that it is ready before it told us
         let_nobody_new_in(self._listener)
         _finish(workers, by_s)
         for child in self._hub:

@@ -13,6 +13,7 @@ from gateway import audit, metrics
 from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
+from gateway.admission.carrying_out import carry_out
 from gateway.admission.deadline import Deadlines
 from gateway.admission.door import FrontDoor, check_query
 from gateway.admission.operators import OperatorBook
@@ -23,6 +24,7 @@ from gateway.corebank.measured import start_waiting
 from gateway.jsonio import decode, encode
 from gateway.problem import MethodNotAllowed, UnknownPath, render
 from gateway.refusal import Refusal
+from gateway.templates.language import asked
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"))
@@ -126,6 +128,7 @@ class Edge:
         if self._proxies is not None:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
+        asked.set(arrival)
         protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
@@ -162,6 +165,8 @@ class Edge:
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
         self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
+        if operation.for_operators:
+            self._door.check_picture()
         if operation.throttle:
             return await self._perform_throttled(match, arrival, receive, now_ms=moment)
         if not operation.raw_body and arrival.method not in BODYLESS:
@@ -170,9 +175,9 @@ class Edge:
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
             if operation.raw_body:
                 call = await self._with_file(call, arrival, receive)
-            return await operation.endpoint(call)
+            return await carry_out(operation, call)
         if operation.token is TokenKind.OPERATOR:
-            return await operation.endpoint(self._ops_call(match, arrival, now_ms=moment))
+            return await carry_out(operation, self._ops_call(match, arrival, now_ms=moment))
         return await operation.endpoint(self._open_call(match, arrival, now_ms=moment))
 
     async def _perform_throttled(self, match: Match, arrival: Arrival, receive: Receive, *, now_ms: int) -> Answer:
@@ -196,11 +201,11 @@ class Edge:
         return body
 
     async def _with_file(self, call: Call, arrival: Arrival, receive: Receive) -> Call:
-        """A file may be large: it is read for an admitted caller, and only if it could be kept."""
-        if call.operation.before_body is not None:
-            await call.operation.before_body(call)
-        self._deadlines.start(call.operation.deadline_s)
-        return replace(call, raw_body=await self._bodies.read(arrival, receive, call.operation))
+        """A file may be large: it is read for an admitted caller, and kept only if it was waited for."""
+        operation = call.operation
+        keep = operation.before_body is None or await operation.before_body(call)
+        self._deadlines.start(operation.deadline_s)
+        return replace(call, body=await self._bodies.read_file(arrival, receive, operation, keep=keep))
 
     def _ops_call(self, match: Match, arrival: Arrival, *, now_ms: int) -> OpsCall:
         shape = match.operation.body
@@ -245,14 +250,16 @@ class Edge:
         headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if stream is not None:
-            await _stream(send, stream)
+            await _stream(send, stream, wanted=arrival.method != "HEAD")
         await send({"type": "http.response.body", "body": b"" if arrival.method == "HEAD" else body})
 
 
-async def _stream(send: Send, stream: Streamed) -> None:
+async def _stream(send: Send, stream: Streamed, *, wanted: bool) -> None:
     """Each step waits until the server has taken the one before: a slow reader costs one step of memory."""
     async with aclosing(stream.chunks) as chunks:
         async for chunk in chunks:
+            if not wanted:
+                break  # begun, or what it holds would not be let go of
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
@@ -271,7 +278,8 @@ def protocol_of(path: str) -> Protocol:
     """Whose manners an unknown path is refused in."""
     if path.startswith("/open-banking/"):
         return Protocol.OB
-    return Protocol.PAGE if path.startswith(("/console", "/portal", "/consents")) else Protocol.OWN
+    is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
+    return Protocol.PAGE if is_page else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

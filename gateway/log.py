@@ -26,7 +26,8 @@ KEYS = frozenset((
     "outcome", "code", "reason", "partner_id", "client_id", "consent_id", "mandate_id", "payment_id", "redemption_id",
     "claim_id", "batch_id", "session_id", "charge_id", "statement_id", "grant_id", "contract_id", "contract_version",
     "campaign", "goal", "business_day", "kid", "kind", "key", "key_id", "generation", "change_seq", "version", "status",
-    "chore", "job_id", "process", "worker", "pid", "port", "host", "file", "count", "seconds", "attempt", "waiting",
+    "chore", "job_id", "head", "process", "worker", "pid", "port", "host", "file", "count", "seconds", "attempt",
+    "waiting",
 ))  # fmt: skip
 TRUSTED_LIBRARIES = ("_granian",)  # the server speaks of its workers, never of a request: its text may be read
 TEXT_LIMIT = 300  # characters of a value: ids and reasons are shorter, bodies are not

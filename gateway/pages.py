@@ -1,20 +1,7 @@
-"""How a page is rendered and sent: escaped templates, local assets only, a strict Content-Security-Policy."""
-
-import jinja2
+"""How a page is sent: local assets only, a strict Content-Security-Policy."""
 
 from gateway.call import Answer
 from gateway.problem import CSP, PAGE_HEADERS
-
-
-def template_environment(folder: str) -> jinja2.Environment:
-    """Autoescaped, undefined names are errors, whitespace trimmed."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def page_answer(

@@ -1,15 +1,15 @@
 """The one renderer of refusals: the same no, in the manners of the protocol that asked.
 
 Own and operator APIs: RFC 9457 problem+json. Open Banking: OBErrorResponse1, a 401 without a body. Authorization
-server: RFC 6749 §5.2 JSON. Pages: a short page in English and Chinese. Every 401 says how to authenticate.
+server: RFC 6749 §5.2 JSON. Pages: a short page in the reader's language. Every 401 says how to authenticate.
 """
 
 from dataclasses import dataclass
-from html import escape
 from typing import Any, ClassVar
 
 from gateway.jsonio import encode
 from gateway.refusal import Refusal, UnknownResource
+from gateway.templates import template_environment
 
 DPOP_ALGS = "ES256 PS256 EdDSA"
 DOCS = "/portal/errors#"  # each code has its entry on the developer pages
@@ -21,7 +21,21 @@ PAGE_HEADERS = (
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
     ("cache-control", "no-store"),
+    ("vary", "accept-language, cookie"),
 )
+_TEMPLATES = template_environment()
+_CAUSES_ZH = {  # what a customer reads in Chinese; the code beside it tells the rest to whoever looks into it
+    403: "无权进行此操作，或页面已失效，请重新开始",
+    404: "没有此页面，或链接无效",
+    405: "无法以此方式访问该页面",
+    408: "等待超时，请重试",
+    409: "当前状态不允许此操作",
+    410: "链接已过期",
+    429: "操作过于频繁，请稍后再试",
+    500: "系统出现故障；未经确认的操作均未生效",
+    503: "暂时无法提供服务，请稍后再试",
+}
+_CAUSE_ZH = "请求未被受理，没有任何改动"
 _NOT_YOURS = ("unknown_resource", "foreign_resource")
 _MESSAGE_LIMIT = 500  # characters of OBError1.Message
 
@@ -111,23 +125,20 @@ def _oauth(refusal: Refusal) -> Rendered:
 
 
 def _page(refusal: Refusal, interaction_id: str) -> Rendered:
-    text = (
-        "<!doctype html><html lang=en><meta charset=utf-8><title>Refused · 请求被拒绝</title>"
-        "<link rel=stylesheet href=/static/parasol.css>"
-        f"<main id=refusal><h1>{escape(refusal.title)}</h1><p>{escape(refusal.detail)}</p>"
-        f"<p lang=zh>请求未被接受，没有任何改动。</p><p><code>{escape(refusal.code)}</code> · "
-        f"<code>{escape(interaction_id)}</code></p></main></html>"
+    text = _TEMPLATES.get_template("refusal.html").render(
+        refusal=refusal, cause_zh=_CAUSES_ZH.get(refusal.status, _CAUSE_ZH), interaction_id=interaction_id
     )
     headers = (("content-security-policy", CSP), *PAGE_HEADERS, *refusal.headers)
     return Rendered(refusal.status, text.encode(), "text/html; charset=utf-8", headers)
 
 
 def _headers(refusal: Refusal, status: int) -> tuple[tuple[str, str], ...]:
-    """RFC 9449 §7.1: a 401 names the scheme, the error and the algorithms of a proof."""
+    """A 401 names the scheme and the error; with DPoP the algorithms of a proof too (RFC 9449 §7.1)."""
     if status != 401:
         return refusal.headers
-    challenge = f'DPoP error="{refusal.oauth_error}", error_description="{_quotable(refusal.detail)}", '
-    return (("www-authenticate", f'{challenge}algs="{DPOP_ALGS}"'), *refusal.headers)
+    said = f'{refusal.challenge} error="{refusal.oauth_error}", error_description="{_quotable(refusal.detail)}"'
+    algs = f', algs="{DPOP_ALGS}"' if refusal.challenge == "DPoP" else ""
+    return (("www-authenticate", said + algs), *refusal.headers)
 
 
 def _quotable(text: str) -> str:

@@ -29,7 +29,8 @@ async def provision(settings: Settings) -> None:
         keyring = Keyring(read_kek(settings.home_path, make=settings.sandbox))
         async with database.transaction() as conn:
             await keyring.ensure(conn)
-        await apply(database, settings.data_path, POLICY_OPERATIONS, actor="sandbox", now_ms=now_ms())
+        await apply(database, settings.data_path, POLICY_OPERATIONS, actor="sandbox",
+                    reason="the sandbox starts with this folder", now_ms=now_ms())  # fmt: skip
         if settings.sandbox:
             await ensure_sandbox_operators(database, settings.home_path, now_ms=now_ms())
             await furnish_partners(database, settings.home_path, issuer=settings.issuer)
@@ -51,23 +52,23 @@ async def check_provisioned(settings: Settings) -> None:
                 raise NotReadyToServe(f"The database lacks {len(missing)} migrations: run `parasol migrate` first")
             if not await store.count_versions(conn):
                 raise NotReadyToServe(
-                    "No partner and no policy is in force: run `parasol apply FOLDER` first, with the folder that "
-                    "holds partners/ and policies/"
+                    "No partner and no policy is in force: run `parasol apply FOLDER --reason WHY` first, with the "
+                    "folder that holds partners/ and policies/"
                 )
             if not await has_operators(conn):
                 raise NotReadyToServe(
-                    "Nobody of bank operations has a key: run `parasol enrol ID NAME --role maker` for each person, "
-                    "one of them --role checker"
+                    "Nobody of bank operations has a key: run `parasol enrol ID NAME --role maker --reason WHY` for "
+                    "each person, one of them --role checker"
                 )
     finally:
         await database.close()
 
 
-async def enrol_operator(database: Database, operator: Operator, *, actor: str) -> str:
+async def enrol_operator(database: Database, operator: Operator, *, actor: str, reason: str) -> str:
     """A new key for a person of bank operations, shown once; the one of before opens nothing any more."""
     key = new_operator_key()
     async with database.transaction() as conn:
-        await enrol(conn, operator, key, actor=actor, now_ms=now_ms())
+        await enrol(conn, operator, key, actor=actor, reason=reason, now_ms=now_ms())
     return key
 
 
@@ -77,9 +78,11 @@ async def furnish_partners(database: Database, home: Path, *, issuer: str) -> No
     await _seed_bank(database)
 
 
-async def apply_to(database: Database, folder: Path, settings: Settings, *, remove: bool, actor: str) -> Plan:
+async def apply_to(
+    database: Database, folder: Path, settings: Settings, *, remove: bool, actor: str, reason: str
+) -> Plan:
     """`parasol apply`; in a sandbox a new partner can call at once, at the address that the running one has."""
-    done = await apply(database, folder, POLICY_OPERATIONS, actor=actor, now_ms=now_ms(), remove=remove)
+    done = await apply(database, folder, POLICY_OPERATIONS, actor=actor, reason=reason, now_ms=now_ms(), remove=remove)
     if settings.sandbox and (issuer := known_issuer(settings.home_path)) is not None:
         await furnish_partners(database, settings.home_path, issuer=issuer)
     return done

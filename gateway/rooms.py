@@ -21,18 +21,20 @@ from gateway.corebank.measured import measured
 from gateway.corebank.port import CoreBank, OrderOutcome
 from gateway.corebank.sandbox.bank import Clock, SandboxBank
 from gateway.corebank.sandbox.people import Counter
-from gateway.database import Database
-from gateway.database.changes import ChangeFeed
+from gateway.database import Database, idempotency
+from gateway.database.changes import CHANGES, ChangeFeed
 from gateway.discounts.api import DiscountsApi
 from gateway.discounts.desk import RedemptionDesk
+from gateway.discounts.store import DATED_COUNTERS
 from gateway.health import HealthApi
 from gateway.jobs.api import JobsApi
 from gateway.jobs.model import by_name
 from gateway.jobs.runner import JobRunner
 from gateway.keyring import Keyring
+from gateway.oauth import store as oauth
 from gateway.oauth.api import OAuthApi, oauth_templates
 from gateway.oauth.browser import Browser
-from gateway.oauth.expiry import expire_consents_due, forget_due
+from gateway.oauth.expiry import expire_consents_due
 from gateway.oauth.login import Logins
 from gateway.oauth.login_guard import LoginGuard
 from gateway.oauth.sandbox import SandboxApi
@@ -52,6 +54,7 @@ from gateway.payments.api import PaymentsApi
 from gateway.payments.collect import MandateCollections
 from gateway.payments.paying import Till
 from gateway.payments.refunding import RefundDesk
+from gateway.payments.store import USAGE
 from gateway.policies.limits import Limiter
 from gateway.policies.throttle import Throttle
 from gateway.portal.api import PortalApi
@@ -62,10 +65,13 @@ from gateway.referrals.batch_api import BatchApi
 from gateway.referrals.feed import bank_feed
 from gateway.referrals.link_api import LinkApi
 from gateway.referrals.receiving import BatchDesk
+from gateway.referrals.store.links import SCANS
 from gateway.referrals.terms import terms_book
+from gateway.retention.dropping import Retention
 from gateway.routes import OPERATIONS
 from gateway.settings import Settings
 from gateway.settlement.api import SettlementApi
+from gateway.settlement.audit_anchor import AuditTeller
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
 from gateway.settlement.drafts import remove_abandoned
@@ -78,6 +84,7 @@ from gateway.settlement.statement_work import StatementCalculation, StatementPro
 
 CURRENCY = "CNY"  # of the sandbox's accounts
 BANK = "Sandbox City Bank"
+EXPIRIES = (idempotency.KEYS, CHANGES, DATED_COUNTERS, USAGE, SCANS, *oauth.EXPIRIES)  # decision 28 has the whole table
 HOME_FREE_BYTES = 64 * 1024**2  # four segments of PostgreSQL's log: below it, writing is about to fail
 
 
@@ -152,29 +159,29 @@ def build_rooms(base: Foundation, operators: OperatorBook) -> tuple[dict[type, A
         pages(base, common, operators),
     )
     rooms = {type(room): room for wing in wings for room in wing.rooms}
-    return rooms, tuple(chore for wing in wings for chore in wing.chores)
+    drop = Chore("drop expired rows", 10, Retention(base.database, EXPIRIES).drop_expired_due)
+    return rooms, (drop, *(chore for wing in wings for chore in wing.chores))
 
 
 def authorization(base: Foundation, common: Common) -> Wing:
     """The authorization server, and the sandbox's shortcuts."""
     server = OAuthApi.build(
         base.settings, database=base.database, keyring=base.keyring, snapshots=base.snapshots, corebank=common.bank,
-        counter=common.counter if base.settings.sandbox else None, limiter=base.limiter,
+        counter=common.counter if base.settings.sandbox else None, limiter=base.limiter, throttle=base.throttle,
     )  # fmt: skip
     vouching = Vouching(common.bank, common.identities)
     approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
     sandbox = (approvals, SandboxBankApi(common.counter, CURRENCY, common.decide_order))
     withdrawal = withdrawal_pages(base, common)
-    chores = (
-        Chore("expire consents", 5, partial(expire_consents_due, base.database)),
-        Chore("forget spent proofs", 30, partial(forget_due, base.database)),
-    )
+    chores = (Chore("expire consents", 5, partial(expire_consents_due, base.database)),)
     return Wing((server, withdrawal, *sandbox), chores)
 
 
 def withdrawal_pages(base: Foundation, common: Common) -> WithdrawalPages:
     """Where customers take consents back."""
-    guard = LoginGuard(issuer=base.issuer, secret=base.keyring.secret("log-ins"), limiter=base.limiter)
+    guard = LoginGuard(
+        issuer=base.issuer, secret=base.keyring.secret("log-ins"), limiter=base.limiter, throttle=base.throttle
+    )
     return WithdrawalPages(
         base.database, base.snapshots,
         Browser(issuer=base.issuer, secret=base.keyring.secret("consents forms"), cookie=COOKIE),
@@ -255,8 +262,11 @@ def settlement(base: Foundation) -> Wing:
         BusinessDateApi(database),
         JobsApi(database, by_name(kinds)),
     )
-    drafts = Chore("remove abandoned drafts", 60, lambda _: remove_abandoned(home))
-    return Wing(rooms, (drafts, *JobRunner(database, kinds).chores()))
+    chores = (
+        Chore("remove abandoned drafts", 60, lambda _: remove_abandoned(home)),
+        Chore("tell the audit trail's end", 60, AuditTeller(database).tell_due),
+    )
+    return Wing(rooms, (*chores, *JobRunner(database, kinds).chores()))
 
 
 def pages(base: Foundation, common: Common, operators: OperatorBook) -> Wing:

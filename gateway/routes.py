@@ -47,6 +47,11 @@ def row(id: str, line: str, endpoint: Endpoint, protocol: Protocol, token: Token
                      **rest)  # fmt: skip
 
 
+def page(id: str, line: str, endpoint: Endpoint, *, throttle: str = "") -> Operation:
+    """A row for people."""
+    return row(id, line, endpoint, PAGE, NOBODY, answers="text/html", throttle=throttle)
+
+
 def in_room(room: type, *rows: Operation) -> tuple[Operation, ...]:
     """Rows whose endpoints are methods of `room`."""
     assert all(getattr(room, operation.endpoint.__name__, None) is operation.endpoint for operation in rows)
@@ -59,23 +64,19 @@ OAUTH_SERVER = in_room(OAuthApi,
     row("OpenIdConfiguration", "GET /.well-known/openid-configuration", OAuthApi.oauth_metadata, OAUTH, NOBODY),
     row("JsonWebKeySet",       "GET /oauth/jwks", OAuthApi.jwks, OAUTH, NOBODY),
     row("PushAuthorizationRequest", "POST /oauth/par", OAuthApi.push, OAUTH, NOBODY, throttle="client"),
-    row("Authorize",           "GET /oauth/authorize", OAuthApi.authorize, PAGE, NOBODY, answers="text/html",
-        throttle="page"),
-    row("Login",               "POST /oauth/login", OAuthApi.login, PAGE, NOBODY, answers="text/html", throttle="page"),
-    row("DecideConsent",       "POST /oauth/consent", OAuthApi.decide_consent, PAGE, NOBODY, answers="text/html",
-        throttle="page"),
+    page("Authorize",           "GET /oauth/authorize", OAuthApi.authorize, throttle="page"),
+    page("Login",               "POST /oauth/login", OAuthApi.login, throttle="page"),
+    page("DecideConsent",       "POST /oauth/consent", OAuthApi.decide_consent, throttle="page"),
     row("Token",               "POST /oauth/token", OAuthApi.token, OAUTH, NOBODY, throttle="client"),
     row("Introspect",          "POST /oauth/introspect", OAuthApi.introspect, OAUTH, NOBODY, throttle="client"),
     row("Revoke",              "POST /oauth/revoke", OAuthApi.revoke, OAUTH, NOBODY, throttle="client"),
 )
 
 WITHDRAWAL = in_room(WithdrawalPages,
-    row("ShowConsents",     "GET /consents", WithdrawalPages.show, PAGE, NOBODY, answers="text/html", throttle="page"),
-    row("ConsentsLogin",    "POST /consents/login", WithdrawalPages.log_in, PAGE, NOBODY, answers="text/html",
-        throttle="page"),
-    row("WithdrawConsent",  "POST /consents/withdrawal", WithdrawalPages.withdraw, PAGE, NOBODY, answers="text/html",
-        throttle="page"),
-    row("ConsentsLogout",  "POST /consents/logout", WithdrawalPages.log_out, PAGE, NOBODY, answers="text/html"),
+    page("ShowConsents",     "GET /consents", WithdrawalPages.show, throttle="page"),
+    page("ConsentsLogin",    "POST /consents/login", WithdrawalPages.log_in, throttle="page"),
+    page("WithdrawConsent",  "POST /consents/withdrawal", WithdrawalPages.withdraw, throttle="page"),
+    page("ConsentsLogout",  "POST /consents/logout", WithdrawalPages.log_out),
 )
 
 ACCOUNTS = in_room(AccountsApi,
@@ -173,10 +174,8 @@ REFERRALS = (
         row("GetReferralLink", f"GET {V1}/referral-links/{{LinkId}}", LinkApi.get_link, OWN, CLIENT, scope="referrals"),
         row("GetReferralLinkQr", f"GET {V1}/referral-links/{{LinkId}}/qr", LinkApi.get_qr, OWN, CLIENT,
             scope="referrals", answers="image/svg+xml", query=("Format",)),
-        row("FollowReferralLink", "GET /r/{Code}", LinkApi.follow_link, PAGE, NOBODY, answers="text/html",
-            throttle="page"),
-        row("ShowLanding", "GET /sandbox/v1/landings/{Landing}", LinkApi.show_landing, PAGE, NOBODY,
-            answers="text/html"),
+        page("FollowReferralLink", "GET /r/{Code}", LinkApi.follow_link, throttle="page"),
+        page("ShowLanding", "GET /sandbox/v1/landings/{Landing}", LinkApi.show_landing),
     ),
 )
 
@@ -206,7 +205,7 @@ OPERATIONS_OF_THE_BANK = (
     ),
     *in_room(DaysApi,
         row("GetOpenDay", f"GET {ADMIN}/days", DaysApi.get_open_day, OPS, OPERATOR),
-        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", DaysApi.close_day, OPS, OPERATOR),
+        row("CloseDay", f"POST {ADMIN}/days/{{Day}}/closure", DaysApi.close_day, OPS, OPERATOR, body=Decision),
         row("GetDay", f"GET {ADMIN}/days/{{Day}}", DaysApi.get_day, OPS, OPERATOR),
     ),
     *in_room(ReferralsOps,
@@ -257,16 +256,17 @@ SANDBOX = (
 
 PAGES = (
     *in_room(PortalApi,
-        row("PortalHome",      "GET /portal", PortalApi.home, PAGE, NOBODY, answers="text/html"),
-        row("PortalReference", "GET /portal/reference/{Name}", PortalApi.reference, PAGE, NOBODY, answers="text/html"),
-        row("PortalErrors",    "GET /portal/errors", PortalApi.error_list, PAGE, NOBODY, answers="text/html"),
+        page("Welcome",         "GET /", PortalApi.welcome),
+        page("ChooseLanguage",  "GET /language/{Language}", PortalApi.choose_language),
+        page("PortalHome",      "GET /portal", PortalApi.home),
+        page("PortalReference", "GET /portal/reference/{Name}", PortalApi.reference),
+        page("PortalErrors",    "GET /portal/errors", PortalApi.error_list),
         row("ReadContract",    "GET /openapi/{File}", PortalApi.contract, OWN, NOBODY, answers="application/yaml"),
     ),
     *in_room(ConsolePages,
-        row("ConsoleHome",     "GET /console", ConsolePages.home, PAGE, NOBODY, answers="text/html"),
-        row("ConsoleLogin",    "POST /console/login", ConsolePages.log_in, PAGE, NOBODY, answers="text/html",
-            throttle="log-in"),
-        row("ConsoleLogout",   "POST /console/logout", ConsolePages.log_out, PAGE, NOBODY, answers="text/html"),
+        page("ConsoleHome",     "GET /console", ConsolePages.home),
+        page("ConsoleLogin",    "POST /console/login", ConsolePages.log_in, throttle="log-in"),
+        page("ConsoleLogout",   "POST /console/logout", ConsolePages.log_out),
     ),
 )
 

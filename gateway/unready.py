@@ -8,6 +8,7 @@ from gateway.edge import protocol_of
 from gateway.jsonio import encode
 from gateway.partners.snapshot import PictureTooOld
 from gateway.problem import render
+from gateway.templates.language import asked
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -35,7 +36,8 @@ class Waiting:
         if scope["path"] == "/readyz":
             return await _answer(send, 503, encode({"status": "not ready", "missing": self._missing}))
         arrival = read_arrival(scope)
-        refusal = PictureTooOld(headers=(("retry-after", "1"),))
+        asked.set(arrival)
+        refusal = PictureTooOld()
         told = render(refusal, protocol=protocol_of(arrival.path), interaction_id=arrival.interaction_id)
         headers = [(name.encode(), value.encode()) for name, value in told.headers]
         await _answer(send, told.status, told.body, (b"content-type", told.content_type.encode()), *headers)

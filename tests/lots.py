@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Database
+from gateway.database.idempotency import KeyedRequest
 from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import RedemptionState
 from gateway.money import Money
@@ -75,10 +76,11 @@ class Lot:
         )  # fmt: skip
         async with self.database.transaction() as conn:
             await stays.add_agreement(conn, agreement)
-            assert await stays.park(conn, session, capacity=0) == session
+            keyed = KeyedRequest("parkco", "EnterParking", f"key-{plate}", b"h")
+            assert await stays.park(conn, session, keyed, capacity=0) == session
         return Exit(
             session, agreement, fee=FEE, left_at_ms=NOW_MS, mcc="7523", offer_id=None, creditor_account="acc_parkco",
-            operation="ChargeParking", key=f"key-{plate}", request_hash=b"h",
+            keyed=by_key(f"key-{plate}"),
         )  # fmt: skip
 
     async def session(self, plate: str = "p") -> Session:
@@ -97,6 +99,10 @@ class Lot:
         return RedemptionState(state)
 
 
+def by_key(key: str) -> KeyedRequest:
+    return KeyedRequest("parkco", "ChargeParking", key, b"h")
+
+
 def lot_with(database: Database, *answers: Any, discounts: tuple[dict[str, Any], ...] = (ONE_FEN,)) -> Lot:
     bank, desk = FakeBank(list(answers)), desk_with(database, contract(*discounts))
     return Lot(
@@ -107,7 +113,7 @@ def lot_with(database: Database, *answers: Any, discounts: tuple[dict[str, Any],
 
 async def refund(lot: Lot, charge: Charge, minor: int, *, key: str = "r") -> Any:
     return await lot.counter.refund(
-        charge, amount=Money(minor, "CNY"), operation="RefundParkingCharge", key=key, request_hash=str(minor).encode(),
+        charge, KeyedRequest("parkco", "RefundParkingCharge", key, str(minor).encode()), amount=Money(minor, "CNY"),
         now_ms=NOW_MS,
     )  # fmt: skip
 
@@ -116,4 +122,4 @@ async def lot_exit(lot: Lot) -> Exit:
     """The same car at the barrier again, as the partner's next request would see it."""
     session = await lot.session()
     agreement = Agreement("vag_p", "parkco", "p", "粤B***1", "cns_1", "idt_1_a", "ACTIVE", NOW_MS)
-    return Exit(session, agreement, FEE, NOW_MS, "7523", None, "acc_parkco", "ChargeParking", "k", b"h")
+    return Exit(session, agreement, FEE, NOW_MS, "7523", None, "acc_parkco", by_key("k"))

@@ -6,15 +6,19 @@ address with the most waiting bodies loses its oldest one, so that whoever sends
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
 
 from gateway.admission.arrival import Arrival, Receive
-from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow
-from gateway.call import Operation
+from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow, TooManyFiles
+from gateway.call import File, Operation
 
 PATIENCE_S = 10.0  # a JSON body is a few packets; a phone on a bad network needs a second or two
 SLOWEST_BYTES_PER_S = 128 * 1024  # a file may take as long as such a line needs for the operation's limit
 WAITING_LIMIT = 512  # bodies a worker waits for at once; of JSON at most 32 MiB together
+FILES_AT_ONCE = 2  # of a partner, in a worker: each may be 160 MiB, and take a quarter of an hour to come
 _SWEEPS = 4  # looks at the clock within the patience: a deadline is late by a quarter of it at most
 BODYLESS = frozenset(("GET", "HEAD", "DELETE"))
 
@@ -34,6 +38,23 @@ class _Wait:
         self.task.cancel()
 
 
+@dataclass(slots=True)
+class _Arriving:
+    """A file while it comes: hashed piece by piece, and kept where somebody wants it."""
+
+    keep: bool
+    pieces: list[bytes] = field(default_factory=list)
+    digest: Any = field(default_factory=sha256)
+
+    def take(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        if self.keep:
+            self.pieces.append(piece)
+
+    def whole(self) -> File:
+        return File(_joined(self.pieces), self.digest.digest())
+
+
 class BodyReader:
     """One instance a worker. One timer looks at all waits together: a timer a request would cost each of them."""
 
@@ -41,6 +62,7 @@ class BodyReader:
         self._patience_s = patience_s
         self._limit = waiting_limit
         self._waits: dict[_Wait, None] = {}  # in order of arrival
+        self._files: Counter[str] = Counter()  # kept ones that are on their way, by partner
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -52,17 +74,36 @@ class BodyReader:
 
         Raises BodyTooLarge, BodyIncomplete, BodyTooSlow.
         """
+        pieces: list[bytes] = []
+        await self._read(arrival, receive, operation, pieces.append)
+        return _joined(pieces)
+
+    async def read_file(self, arrival: Arrival, receive: Receive, operation: Operation, *, keep: bool) -> File:
+        """The same of a partner's file; one that is not to be kept costs no memory. Raises TooManyFiles too."""
+        arriving = _Arriving(keep)
+        if keep and self._files[arrival.partner_id] >= FILES_AT_ONCE:
+            raise TooManyFiles()
+        self._files[arrival.partner_id] += keep
+        try:
+            await self._read(arrival, receive, operation, arriving.take)
+        finally:
+            self._files[arrival.partner_id] -= keep
+        return arriving.whole()
+
+    async def _read(
+        self, arrival: Arrival, receive: Receive, operation: Operation, take: Callable[[bytes], None]
+    ) -> None:
         if arrival.method in BODYLESS:
-            return b""
+            return
         declared, limit = arrival.headers.get("content-length"), operation.body_limit
         length = int(declared) if declared is not None and declared.isascii() and declared.isdigit() else None
         if length is not None and length > limit:
             raise BodyTooLarge(f"The body has {length} bytes; the limit is {limit}")
         if length == 0:
-            return b""
+            return
         wait = self._begin(arrival.source, limit)
         try:
-            return await _receive(receive, length=length, limit=limit)
+            await _receive(receive, take, length=length, limit=limit)
         except asyncio.CancelledError:
             if wait.ended and wait.task.uncancel() == 0:
                 raise BodyTooSlow() from None
@@ -96,9 +137,8 @@ class BodyReader:
         wait.end()
 
 
-async def _receive(receive: Receive, *, length: int | None, limit: int) -> bytes:
+async def _receive(receive: Receive, take: Callable[[bytes], None], *, length: int | None, limit: int) -> None:
     """Stops at Content-Length without asking for the empty last message: each `receive()` costs 12 µs."""
-    chunks: list[bytes] = []
     size, more = 0, True
     while more and size != length:
         message = await receive()
@@ -108,6 +148,9 @@ async def _receive(receive: Receive, *, length: int | None, limit: int) -> bytes
         size += len(chunk)
         if size > limit:
             raise BodyTooLarge(f"The body is above {limit} bytes")
-        chunks.append(chunk)
+        take(chunk)
         more = message.get("more_body", False)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _joined(pieces: list[bytes]) -> bytes:
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

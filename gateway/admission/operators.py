@@ -5,7 +5,7 @@ and a mistyped one is refused without a look-up.
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
@@ -78,7 +78,7 @@ def key_hash(key: str) -> bytes:
     return sha256(key.encode()).digest()
 
 
-async def enrol(conn: Connection, operator: Operator, key: str, *, actor: str, now_ms: int) -> bool:
+async def enrol(conn: Connection, operator: Operator, key: str, *, actor: str, reason: str, now_ms: int) -> bool:
     """Let the operator in with this key from now on; False: that very key is theirs already, in whatever state."""
     digest = key_hash(key)
     fresh = await conn.fetchval(
@@ -90,7 +90,8 @@ async def enrol(conn: Connection, operator: Operator, key: str, *, actor: str, n
         operator.operator_id, operator.name, operator.role, digest, now_ms,
     )  # fmt: skip
     if fresh:
-        await _tell(conn, "operator.enrol", operator.operator_id, actor=actor, now_ms=now_ms)
+        detail = {"role": operator.role, "reason": reason}
+        await _tell(conn, "operator.enrol", operator.operator_id, detail=detail, actor=actor, now_ms=now_ms)
     return bool(fresh)
 
 
@@ -98,7 +99,7 @@ async def has_operators(conn: Connection) -> bool:
     return bool(await conn.fetchval("SELECT EXISTS (SELECT FROM operator WHERE state = 'active')"))
 
 
-async def revoke(conn: Connection, operator_id: str, *, actor: str, now_ms: int) -> bool:
+async def revoke(conn: Connection, operator_id: str, *, actor: str, reason: str, now_ms: int) -> bool:
     """The operator's key opens nothing any more, on every worker within a second; False: it did not before."""
     changed = await conn.fetchval(
         """UPDATE operator SET state = 'revoked', changed_at_ms = $2 WHERE id = $1 AND state = 'active'
@@ -106,12 +107,14 @@ async def revoke(conn: Connection, operator_id: str, *, actor: str, now_ms: int)
         operator_id, now_ms,
     )  # fmt: skip
     if changed:
-        await _tell(conn, "operator.revoke", operator_id, actor=actor, now_ms=now_ms)
+        await _tell(conn, "operator.revoke", operator_id, detail={"reason": reason}, actor=actor, now_ms=now_ms)
     return bool(changed)
 
 
-async def _tell(conn: Connection, action: str, operator_id: str, *, actor: str, now_ms: int) -> None:
-    await audit.record(conn, actor=actor, action=action, subject=operator_id, detail={}, now_ms=now_ms)
+async def _tell(
+    conn: Connection, action: str, operator_id: str, *, detail: Mapping[str, str], actor: str, now_ms: int
+) -> None:
+    await audit.record(conn, actor=actor, action=action, subject=operator_id, detail=detail, now_ms=now_ms)
     await announce(conn, "operator", operator_id, now_ms=now_ms)
 
 

@@ -10,6 +10,7 @@ from gateway.database import Database
 from gateway.partners.credential_file import read_credentials, write_credentials
 from gateway.partners.sandbox_keys import FOLDER
 
+REASON = "the sandbox starts with its operators"
 PEOPLE = (
     Operator("ops-maker", "First Maker", "maker"),
     Operator("ops-checker", "First Checker", "checker"),
@@ -39,7 +40,7 @@ async def ensure_sandbox_operators(database: Database, home: Path, *, now_ms: in
         write_credentials(path, entries)
     async with database.transaction() as conn:
         for person, entry in zip(PEOPLE, entries, strict=True):
-            await enrol(conn, person, entry.key, actor="sandbox", now_ms=now_ms)
+            await enrol(conn, person, entry.key, actor="sandbox", reason=REASON, now_ms=now_ms)
     return path
 
 

@@ -17,11 +17,12 @@ from gateway.jobs import store as jobs
 from gateway.jobs.api import job_members
 from gateway.jobs.model import STATES
 from gateway.oauth.asking import read_form
-from gateway.pages import page_answer, template_environment
+from gateway.pages import page_answer
 from gateway.partners.snapshot import SnapshotKeeper, TermsUnreadable
 from gateway.settlement.api import statement_members
 from gateway.settlement.ops_api import ALL_STATES
 from gateway.settlement.store import statements
+from gateway.templates import template_environment
 
 SHOWN = 100  # statements, or rows of the trail, on a page
 Campaigns = Callable[..., Awaitable[list[dict[str, Any]]]]

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 
 from gateway import watched
+from gateway.database.expiry import Expiry
 from gateway.database.pool import Connection, Database
 
 CHANNEL = "parasol_changes"
@@ -22,6 +23,16 @@ POLL_S = 0.5  # two polls fit the promise of one second
 ANSWER_S = 2.0  # a database that takes longer over one small table is frozen or cut off: try a new session
 TURN_S = 10.0  # and subscribers that take longer wait for it: the turn fails, and the picture's age says so
 _WRITERS = 0x70617261  # advisory lock: "para"
+# The oldest go first, the newest one never: a worker that does not find the one it has seen last knows what it missed.
+CHANGES = Expiry(
+    "change",
+    "at_ms < $1",
+    kept_ms=2 * 86_400_000,
+    statement="""
+        WITH oldest AS (SELECT seq, at_ms FROM change ORDER BY seq LIMIT $2)
+        DELETE FROM change WHERE seq < coalesce(
+            (SELECT min(seq) FROM oldest WHERE NOT at_ms < $1), (SELECT max(seq) FROM oldest))""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,10 @@ async def announce_all(conn: Connection, changes: Sequence[tuple[str, str]], *, 
 
 async def latest_seq(conn: Connection) -> int:
     return int(await conn.fetchval("SELECT coalesce(max(seq), 0) FROM change"))
+
+
+class ChangesMissed(Exception):
+    """What this process has not read yet is gone already: it cannot know any more what it should."""
 
 
 class ChangeFeed:
@@ -96,9 +111,12 @@ class ChangeFeed:
     async def _tell(self, conn: Connection) -> None:
         asked_at_s = time.monotonic()
         rows = await conn.fetch(
-            "SELECT seq, kind, key FROM change WHERE seq > $1 ORDER BY seq", self.seen_seq, timeout=ANSWER_S
+            "SELECT seq, kind, key FROM change WHERE seq >= $1 ORDER BY seq", self.seen_seq, timeout=ANSWER_S
         )
-        changes = [Change(row["seq"], row["kind"], row["key"]) for row in rows]
+        if self.seen_seq and (not rows or rows[0]["seq"] != self.seen_seq):
+            watched.leave("change feed")
+            raise ChangesMissed(f"change {self.seen_seq} is not there any more")
+        changes = [Change(row["seq"], row["kind"], row["key"]) for row in rows if row["seq"] > self.seen_seq]
         if changes:
             for subscriber in self._subscribers:
                 await subscriber(changes)

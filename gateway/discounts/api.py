@@ -9,7 +9,7 @@ from gateway.clock import local_day, moment_ms
 from gateway.database import Database
 from gateway.discounts import store
 from gateway.discounts.desk import RedemptionDesk
-from gateway.discounts.model import KeyedRequest, Redemption
+from gateway.discounts.model import Redemption
 from gateway.discounts.quote import Quote
 from gateway.discounts.redemption import FinalOrder
 from gateway.discounts.shapes import (
@@ -21,7 +21,6 @@ from gateway.discounts.shapes import (
     quote_json,
     redemption_json,
 )
-from gateway.ids import new_id
 from gateway.partners.occasion import Occasion, site_of
 from gateway.partners.plate import PlateReader
 from gateway.partners.snapshot import Snapshot
@@ -75,12 +74,12 @@ class DiscountsApi:
         try:
             quote = self._quoted(call, order)
         except Refusal:
-            known = await self.desk.replayed(_request(call, new_id("rdm")))
+            known = await self.desk.replayed(call.keyed)
             if known is None:
                 raise
             return self._shown(201, known)
         held = await self.desk.hold(
-            quote, operation=call.operation.id, key=_key(call), request_hash=call.request_hash,
+            quote, operation=call.operation.id, key=call.keyed.key, request_hash=call.request_hash,
             order_reference=order.order_reference, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, held)
@@ -97,13 +96,13 @@ class DiscountsApi:
         )  # fmt: skip
         confirmed = await self.desk.confirm(
             call.partner.partner_id, call.path["RedemptionId"], final=final, operation=call.operation.id,
-            key=_key(call), request_hash=call.request_hash, now_ms=call.now_ms,
+            key=call.keyed.key, request_hash=call.request_hash, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, confirmed)
 
     async def release_redemption(self, call: Call) -> Answer:
         released = await self.desk.release(
-            call.partner.partner_id, call.path["RedemptionId"], operation=call.operation.id, key=_key(call),
+            call.partner.partner_id, call.path["RedemptionId"], operation=call.operation.id, key=call.keyed.key,
             request_hash=call.request_hash, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, released)
@@ -111,8 +110,8 @@ class DiscountsApi:
     async def reverse_redemption(self, call: Call) -> Answer:
         reversed_ = await self.desk.reverse(
             call.partner.partner_id, call.path["RedemptionId"],
-            amount=call.body.data.amount.positive(path="$.Data.Amount"), operation=call.operation.id, key=_key(call),
-            request_hash=call.request_hash, now_ms=call.now_ms,
+            amount=call.body.data.amount.positive(path="$.Data.Amount"), operation=call.operation.id,
+            key=call.keyed.key, request_hash=call.request_hash, now_ms=call.now_ms,
         )  # fmt: skip
         return self._shown(201, reversed_)
 
@@ -148,12 +147,3 @@ class DiscountsApi:
     def _shown(self, status: int, redemption: Redemption) -> Answer:
         address = f"{self.public_url}{BASE}/redemptions/{redemption.redemption_id}"
         return enveloped(status, redemption_json(redemption), address=address)
-
-
-def _request(call: Call, redemption_id: str) -> KeyedRequest:
-    return KeyedRequest(call.partner.partner_id, call.operation.id, _key(call), call.request_hash, redemption_id)
-
-
-def _key(call: Call) -> str:
-    assert call.idempotency_key is not None, "the operation is marked idempotent"
-    return call.idempotency_key

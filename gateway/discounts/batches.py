@@ -1,8 +1,8 @@
 """Batches of holds and of steps: what many requests of this worker decide together, each with its own answer.
 
 One transaction a batch; a row that a rule refuses leaves its neighbours alone. Holds lock counters, orders, keys; steps
-lock redemptions, the day, funders' counters, keys, all other counters; by name within each, and no key is of both:
-batches of several workers wait for each other, never in a ring.
+lock redemptions, the day, capped funders' counters, keys, all other counters; by name within each. Batches of several
+workers wait for each other; in a ring only where a partner sends the same keys with different offers at once (`raced`).
 """
 
 from collections import defaultdict
@@ -12,14 +12,14 @@ from datetime import date
 from functools import partial
 from typing import TypeVar
 
-from asyncpg import UniqueViolationError
+from asyncpg import DeadlockDetectedError, UniqueViolationError
 
 from gateway import metrics
 from gateway.database import Connection, Database
-from gateway.database.idempotency import IdempotencyKeyReused
+from gateway.database.idempotency import IdempotencyKeyReused, KeyedRequest
 from gateway.discounts import store
 from gateway.discounts.limits import fund_counter, refusal_of
-from gateway.discounts.model import CounterChange, HeldRow, Hold, KeyedRequest, Redemption, RedemptionState
+from gateway.discounts.model import CounterChange, HeldRow, Hold, Redemption, RedemptionState
 from gateway.discounts.redemption import Outcome, Terms, offer_of
 from gateway.partners.contract import Contract
 from gateway.refusal import ForeignResource, Refusal, UnknownResource
@@ -78,11 +78,15 @@ async def _decide(
 
 
 async def raced(attempt: Callable[[], Awaitable[R]]) -> R:
-    """Once more where another worker wrote the same key or order at the same time: now it is seen, and answered."""
+    """Once more where another worker wrote the same key or order at the same time: now it is seen, and answered.
+
+    Batches that wait for each other's keys and orders in a ring are told so by PostgreSQL: one of them goes on, the
+    other one comes again.
+    """
     for _ in range(RACES - 1):
         try:
             return await attempt()
-        except UniqueViolationError:
+        except (UniqueViolationError, DeadlockDetectedError):
             continue
     return await attempt()
 
@@ -90,8 +94,11 @@ async def raced(attempt: Callable[[], Awaitable[R]]) -> R:
 def _held(hold: Hold, decision: store.Decision, known: dict[str, Redemption], *, now_ms: int) -> Redemption | Refusal:
     row = hold.row
     if decision.known_id is not None:
-        if decision.known_hash != row.request_hash:
-            return IdempotencyKeyReused("Send a new idempotency key, or the very same body", path="$")
+        assert decision.known_hash is not None, "they are columns of one row"
+        try:
+            KeyedRequest(row.partner_id, row.operation, row.key, row.request_hash).check_same(decision.known_hash)
+        except IdempotencyKeyReused as refusal:
+            return refusal
         return known[decision.known_id]
     if decision.broken is not None:
         return refusal_of(decision.broken)
@@ -127,20 +134,19 @@ async def step_batch(
 
 
 def _funders(steps: Sequence[Step], locked: Iterable[Redemption], terms: Callable[[Redemption], Contract]) -> set[str]:
-    """All the batch's funders' counters where any of them has a cap to be asked; else none."""
+    """The counters of the batch's capped funders, where any of its steps asks a cap. No others: these come before all
+    counters that a step locks, whichever batch it is in, and another one locked so early would close a ring."""
     if not any(step.funds for step in steps):
         return set()
     offers = {(r.partner_id, r.contract_id, r.contract_version, r.discount_id): r for r in locked}
     names: set[str] = set()
-    capped = False
     for redemption in offers.values():
         try:
             fund = offer_of(redemption, terms(redemption)).fund
         except Refusal:  # its steps come to the same answer, each for itself
             continue
-        capped |= any(share.cap_minor is not None for share in fund)
-        names |= {fund_counter(redemption, share.party, capped=share.cap_minor is not None) for share in fund}
-    return names if capped else set()
+        names |= {fund_counter(redemption, share.party, capped=True) for share in fund if share.cap_minor is not None}
+    return names
 
 
 @dataclass(slots=True)
@@ -153,7 +159,7 @@ class _Steps:
     funded: dict[str, int]
     now_ms: int
     outcomes: list[Outcome] = field(default_factory=list)
-    requests: list[KeyedRequest] = field(default_factory=list)
+    steps: list[store.StepRow] = field(default_factory=list)
 
     def take(self, step: Step) -> Redemption | Refusal:
         try:
@@ -168,9 +174,12 @@ class _Steps:
         self.rows[step.redemption_id] = outcome.redemption
         self.outcomes.append(outcome)
         if step.request is not None:
-            self.requests.append(step.request)
-            self.known[_key(step.request)] = step.request.request_hash
+            self._keep_key(step.redemption_id, step.request)
         return outcome.redemption
+
+    def _keep_key(self, redemption_id: str, request: KeyedRequest) -> None:
+        self.known[_key(request)] = request.request_hash
+        self.steps.append(store.StepRow(redemption_id, *_key(request), request.request_hash))
 
     def _find(self, step: Step) -> Redemption:
         found = self.rows.get(step.redemption_id)
@@ -181,9 +190,10 @@ class _Steps:
         return found
 
     def _is_known(self, request: KeyedRequest) -> bool:
+        """Whether the key has done its step already. Raises IdempotencyKeyReused."""
         known_hash = self.known.get(_key(request))
         if known_hash is not None:
-            refuse_other_request(request, known_hash)
+            request.check_same(known_hash)
         return known_hash is not None
 
 
@@ -196,16 +206,10 @@ async def _write(conn: Connection, steps: _Steps, *, day: date, now_ms: int) -> 
             counters[name] += change
     touched = {outcome.redemption.redemption_id for outcome in steps.outcomes}
     await store.write_steps(
-        conn, [steps.rows[name] for name in touched], counters=counters, requests=steps.requests,
+        conn, [steps.rows[name] for name in touched], counters=counters, steps=steps.steps,
         events=[outcome.event for outcome in steps.outcomes if outcome.event is not None],
         entries=[outcome.entry for outcome in steps.outcomes if outcome.entry is not None], day=day, now_ms=now_ms,
     )  # fmt: skip
-
-
-def refuse_other_request(request: KeyedRequest, known_hash: bytes) -> None:
-    """Raises IdempotencyKeyReused where the key stands for another request."""
-    if known_hash != request.request_hash:
-        raise IdempotencyKeyReused("Send a new idempotency key, or the very same body", path="$")
 
 
 def _key(request: KeyedRequest | HeldRow) -> tuple[str, str, str]:

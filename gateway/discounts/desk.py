@@ -3,6 +3,7 @@
 For rooms that pay with a discount (through a Protocol): hold, bind to a charge, grant, undo.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -11,12 +12,13 @@ from gateway import metrics
 from gateway.clock import local_day
 from gateway.database import Connection, Database
 from gateway.database.gather import Gatherer
+from gateway.database.idempotency import KeyedRequest
 from gateway.discounts import redemption as rules
 from gateway.discounts import store
-from gateway.discounts.batches import Step, hold_batch, raced, refuse_other_request, step_batch
+from gateway.discounts.batches import Step, hold_batch, raced, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
-from gateway.discounts.limits import OrderHasOffer, stored_name, takes_of
-from gateway.discounts.model import HeldRow, Hold, KeyedRequest, Redemption
+from gateway.discounts.limits import OFFER_LATE_MS, OrderHasOffer, stored_name, takes_of
+from gateway.discounts.model import HeldRow, Hold, Redemption, stored_operation
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.discounts.redemption import FinalOrder
 from gateway.ids import new_id
@@ -84,9 +86,9 @@ class RedemptionDesk:
         day = local_day(occasion.occurred_at_ms, contract.zone)
         takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
         row = HeldRow(
-            new_id("rdm"), quote.partner_id, operation, key, request_hash, contract_id=quote.contract_id,
-            contract_version=quote.contract_version, discount_id=quote.discount_id, currency=quote.currency,
-            order_minor=occasion.order.minor, held_minor=quote.discount_minor,
+            new_id("rdm"), quote.partner_id, stored_operation(operation), key, request_hash,
+            contract_id=quote.contract_id, contract_version=quote.contract_version, discount_id=quote.discount_id,
+            currency=quote.currency, order_minor=occasion.order.minor, held_minor=quote.discount_minor,
             subject_token=occasion.subject_token,
             vouched_token=occasion.subject_token if contract.contract.unknown_customer == "refuse" else None,
             site_id=occasion.site_id, mcc=occasion.mcc, order_reference=order_reference,
@@ -130,14 +132,14 @@ class RedemptionDesk:
         rule = partial(
             rules.confirm, final=final, charge_id=None, event_id=new_id("evt"), key=key, now_ms=now_ms
         )  # fmt: skip
-        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        request = KeyedRequest(partner_id, operation, key, request_hash)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule, funds=True))
 
     async def release(
         self, partner_id: str, redemption_id: str, *, operation: str, key: str, request_hash: bytes, now_ms: int
     ) -> Redemption:
         """Give the whole hold back."""
-        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        request = KeyedRequest(partner_id, operation, key, request_hash)
         rule = partial(rules.release, now_ms=now_ms)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
@@ -147,7 +149,7 @@ class RedemptionDesk:
     ) -> Redemption:  # fmt: skip
         """Return `amount` of the discount to its funders, on the original legs; `charge_id` where it pays for one."""
         rule = partial(rules.reverse, amount=amount, charge_id=charge_id, event_id=new_id("evt"), key=key)
-        request = KeyedRequest(partner_id, operation, key, request_hash, redemption_id)
+        request = KeyedRequest(partner_id, operation, key, request_hash)
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
     # --- a charge that is paid with a discount -----------------------------------------------------------------------
@@ -164,13 +166,13 @@ class RedemptionDesk:
         rule = partial(
             rules.confirm, final=FinalOrder(), charge_id=charge_id, event_id=new_id("evt"), key=charge_id, now_ms=now_ms
         )
-        request = KeyedRequest(partner_id, "Charge.grant", charge_id, b"", redemption_id)
+        request = KeyedRequest(partner_id, "Charge.grant", charge_id, b"")
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule, funds=True))
 
     async def undo(self, partner_id: str, redemption_id: str, *, charge_id: str, now_ms: int) -> Redemption:
         """The charge is not paid and will not be: the hold returns, or what was granted is reversed."""
         rule = partial(rules.undo, charge_id=charge_id, event_id=new_id("evt"), key=charge_id)
-        request = KeyedRequest(partner_id, "Charge.undo", charge_id, b"", redemption_id)
+        request = KeyedRequest(partner_id, "Charge.undo", charge_id, b"")
         return await self._steps.submit(Step(partner_id, redemption_id, request, now_ms, rule))
 
     async def find(self, partner_id: str, redemption_id: str) -> Redemption:
@@ -189,22 +191,23 @@ class RedemptionDesk:
         Raises IdempotencyKeyReused.
         """
         async with self._database.connection() as conn:
-            known_hash = await store.request_hash_of(conn, request)
-            if known_hash is None:
-                return None
-            refuse_other_request(request, known_hash)
-            held = await store.redemption_of_request(conn, request)
-        return held
+            return await store.held_by_request(conn, request)
 
     async def expire_holds_due(self, now_ms: int) -> int:
-        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins."""
+        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins.
+
+        One that cannot be given back holds up no other; what is wrong with it is raised when they are through.
+        """
         async with self._database.connection() as conn:
             due = await store.expired_holds(conn, now_ms=now_ms, limit=EXPIRE_BATCH)
         if not due:
             return 0
         rule = partial(rules.expire, now_ms=now_ms)
         steps = [Step(partner_id, redemption_id, None, now_ms, rule) for redemption_id, partner_id in due]
-        answers = await step_batch(self._database, steps, terms=self._contract_of)
+        answers = await asyncio.gather(*map(self._steps.submit, steps), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Refusal):
+                raise answer
         return sum(isinstance(answer, Redemption) for answer in answers)
 
     async def report_budgets_due(self, now_ms: int) -> int:
@@ -244,6 +247,8 @@ class RedemptionDesk:
 
 
 def _quote(partner_id: str, contract: Contract, discount: Discount, *, occasion: Occasion, now_ms: int) -> Quote:
+    if occasion.occurred_at_ms < now_ms - OFFER_LATE_MS:
+        raise OfferNotApplicable("What that day had of the offer is not counted any more", path="$.Data.OccurredAt")
     return Quote(
         partner_id, contract.contract_id, contract.version, discount.id, discount.title, occasion=occasion,
         discount_minor=granted_minor(contract, discount, occasion), expires_ms=now_ms + QUOTE_MS,

@@ -28,6 +28,10 @@ class Limit(StrEnum):
 
 MONEY = frozenset((Limit.BUDGET, Limit.DAY, Limit.FUND, Limit.SHARE))
 
+DAY_MS = 86_400_000
+COUNTERS_KEPT_MS = 400 * DAY_MS  # those of one day: holds of that day, and reversals that tell what of it came back
+OFFER_LATE_MS = 366 * DAY_MS  # no offer for what happened before: its day's counters are, or may soon be, gone
+
 
 class OfferExhausted(Refusal):
     """The campaign's budget has not enough left for this discount."""

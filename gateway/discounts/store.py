@@ -9,8 +9,19 @@ from asyncpg import Record
 
 from gateway.clock import local_day
 from gateway.database import Connection
-from gateway.discounts.limits import Limit, full_name, limit_of
-from gateway.discounts.model import CounterChange, Fault, Funding, Hold, KeyedRequest, Redemption, RedemptionState, Take
+from gateway.database.expiry import Expiry
+from gateway.database.idempotency import KeyedRequest
+from gateway.discounts.limits import COUNTERS_KEPT_MS, Limit, full_name, limit_of
+from gateway.discounts.model import (
+    CounterChange,
+    Fault,
+    Funding,
+    Hold,
+    Redemption,
+    RedemptionState,
+    Take,
+    stored_operation,
+)
 from gateway.events import outbox
 from gateway.events.outbox import Event
 from gateway.jsonio import encode
@@ -18,6 +29,12 @@ from gateway.ledger.book import Entry
 
 _HOLD = "SELECT place, broken, known_id, known_hash FROM hold_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9)"
 _STEP = "SELECT step_redemptions($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+DATED_COUNTERS = Expiry(
+    "counter",
+    """(starts_with(name, 'day|') OR starts_with(name, 'plate|'))
+       AND right(name, 10) < to_char(timestamp 'epoch' + $1::bigint * interval '1 millisecond', 'YYYY-MM-DD')""",
+    kept_ms=COUNTERS_KEPT_MS,
+)
 DUE_LOOKS = 10_000  # times of holds that one look drops or finds: more than a second brings
 _COLUMNS = """redemption_id, partner_id, contract_id, contract_version, discount_id, state, currency, order_minor,
     held_minor, discount_minor, reversed_minor, subject_token, site_id, mcc, order_reference, hold_key, bound_to,
@@ -55,6 +72,17 @@ class SteppedRow:
     site_id: str | None
     mcc: str | None
     funding: Funding | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """The key of a step that was taken. Its fields are read by `step_redemptions`."""
+
+    redemption_id: str
+    partner_id: str
+    operation: str
+    key: str
+    request_hash: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,19 +158,17 @@ async def lock_funders(conn: Connection, names: Collection[str]) -> dict[str, in
     }
 
 
-async def request_hash_of(conn: Connection, request: KeyedRequest) -> bytes | None:
-    """The hash of the request that this key stands for already."""
-    found: bytes | None = await conn.fetchval("SELECT request_hash FROM known_requests($1)", encode([request]).decode())
-    return found
-
-
-async def redemption_of_request(conn: Connection, request: KeyedRequest) -> Redemption | None:
-    """The redemption that this key made."""
-    redemption_id = await conn.fetchval(
-        "SELECT resource_id FROM idempotency WHERE partner_id = $1 AND operation = $2 AND key = $3",
-        request.partner_id, request.operation, request.key,
+async def held_by_request(conn: Connection, request: KeyedRequest) -> Redemption | None:
+    """The redemption that this key has held. Raises IdempotencyKeyReused."""
+    row = await conn.fetchrow(
+        f"""SELECT {_COLUMNS}, hold_request FROM redemption
+            WHERE hold_key = $1 AND partner_id = $2 AND hold_operation = $3""",
+        request.key, request.partner_id, stored_operation(request.operation),
     )  # fmt: skip
-    return (await load_many(conn, [redemption_id])).get(redemption_id) if redemption_id else None
+    if row is None:
+        return None
+    request.check_same(row["hold_request"])
+    return _redemption(row)
 
 
 async def write_steps(
@@ -150,15 +176,15 @@ async def write_steps(
     redemptions: Sequence[Redemption],
     *,
     counters: Mapping[str, CounterChange],
-    requests: Sequence[KeyedRequest],
+    steps: Sequence[StepRow],
     events: Sequence[Event],
     entries: Sequence[Entry],
     day: date,
     now_ms: int,
 ) -> None:
-    """The redemptions as they are now, the keys, what is told and booked, and what their counters get: one statement.
+    """The redemptions as they are now, what is told and booked, and what their counters get: one statement.
 
-    `day` is the one that is held open.
+    `day` is the one that is held open; `steps` are their keys.
     """
     names = sorted(counters, key=lambda name: (limit_of(name) is not Limit.FUND, name))
     await conn.execute(
@@ -166,7 +192,7 @@ async def write_steps(
         now_ms, names,
         [counters[name].taken for name in names], [counters[name].used for name in names],
         [counters[name].reversed for name in names],
-        encode([_stepped(redemption) for redemption in redemptions]).decode(), encode(requests).decode(),
+        encode([_stepped(redemption) for redemption in redemptions]).decode(), encode(steps).decode(),
         [outbox.leaf(event, now_ms=now_ms, day=day) for event in events], encode(entries).decode(), day,
     )  # fmt: skip
 

@@ -30,11 +30,12 @@ from gateway.oauth.settling import settle, spend
 from gateway.oauth.steps import steps_of
 from gateway.oauth.visit import REQUEST_S, REQUEST_URI
 from gateway.oauth.vouching import Vouching
-from gateway.pages import template_environment
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.policies.limits import Limiter
+from gateway.policies.throttle import Throttle
 from gateway.settings import Settings
+from gateway.templates import template_environment
 
 NO_STORE = (("cache-control", "no-store"), ("pragma", "no-cache"))  # RFC 6749 §5.1
 METADATA_HEADERS = (("cache-control", "public, max-age=300"),)
@@ -66,10 +67,11 @@ class OAuthApi:
         corebank: CoreBank,
         counter: Counter | None,
         limiter: Limiter,
+        throttle: Throttle,
     ) -> "OAuthApi":
         templates = oauth_templates()
         browser = Browser(issuer=settings.issuer, secret=keyring.secret("oauth forms"))
-        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter)
+        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter, throttle=throttle)
         logins = Logins(database, corebank, guard)
         return cls(
             database=database,

@@ -1,5 +1,6 @@
 """What a consent says, in words for the customer: a few lines in English and Chinese, and the accounts it can cover."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,14 +34,20 @@ _PERMISSIONS = (
     ("ReadProducts", Line("See the products behind your accounts", "查看账户产品信息")),
     ("ReadOffers", Line("See offers made to you", "查看专属优惠")),
 )
+_QUOTES = frozenset('“”„‟"«»「」『』')
+_NAME_SHOWN = 70  # characters of a name that a partner wrote; the standard's own limit before 4.0
 _PERIODS = {
     "Day": "每日", "Week": "每周", "Fortnight": "每两周", "Month": "每月", "Half-year": "每半年", "Year": "每年",
 }  # fmt: skip
 
 
-def view_of(consent: Consent, partner: Partner) -> tuple[Line, ...]:
-    """What is allowed, to whom, and until when."""
-    lines = _access(consent.body) if consent.kind is ConsentKind.ACCOUNT_ACCESS else _mandate(consent.body, partner)
+def view_of(consent: Consent, partner: Partner, *, payee: str | None = None) -> tuple[Line, ...]:
+    """What is allowed, to whom, and until when. `payee` is whom the bank has registered as the holder of the partner's
+    account, where that was asked: before somebody allows payments it must be."""
+    if consent.kind is ConsentKind.ACCOUNT_ACCESS:
+        lines = _access(consent.body)
+    else:
+        lines = (*_payee(consent.body, partner, payee), *_limits(consent.body))
     if consent.expires_ms is None:
         return (*lines, Line("Until you take it back", "长期有效，您可随时撤销"))
     day = rfc3339(consent.expires_ms)[:10]
@@ -69,16 +76,36 @@ def _access(body: Mapping[str, Any]) -> Iterable[Line]:
     return (line for start, line in _PERMISSIONS if any(code.startswith(start) for code in asked))
 
 
-def _mandate(body: Mapping[str, Any], partner: Partner) -> Iterable[Line]:
-    """The payee is the holder of the account that the partner agreed with the bank (payments/mandate.py refuses any
-    other one), by the name that the bank has registered. What the partner wrote is shown as what the partner wrote."""
-    limits, initiation = body.get("ControlParameters", {}), body.get("Initiation", {})
-    account = f" (account {_ending(partner.settlement_account)})", f"（账户 {_ending(partner.settlement_account)}）"
-    yield Line(f"Collect payments to {partner.name}{account[0]}", f"向{partner.name_zh}{account[1]}付款")
-    creditor = initiation.get("CreditorAccount", {}).get("Name")
-    if creditor and creditor != partner.name:
-        yield Line(f"{partner.name} calls the payee “{creditor}”; the bank has not checked that name",
-                   f"{partner.name_zh}将收款人称为“{creditor}”，该名称未经银行核实")  # fmt: skip
+def _payee(body: Mapping[str, Any], partner: Partner, payee: str | None) -> Iterable[Line]:
+    """The money goes to the account that the partner agreed with the bank (payments/mandate.py refuses any other one).
+    What the partner wrote is shown as what the partner wrote."""
+    ending = _ending(partner.settlement_account)
+    if payee is None:
+        yield Line(f"Collect payments to the account {ending} that {partner.name} agreed with the bank",
+                   f"向{partner.name_zh}与银行约定的账户 {ending} 付款")  # fmt: skip
+        return
+    yield Line(f"Collect payments to {payee}: so the bank has registered the holder of the account {ending}",
+               f"向“{payee}”付款：该名称为银行登记的账户 {ending} 户名")  # fmt: skip
+    written = body.get("Initiation", {}).get("CreditorAccount", {}).get("Name")
+    if written and _folded(written) != _folded(payee):
+        written = _as_written(written)
+        yield Line(f"{partner.name} calls the payee “{written}”; that is not the name that the bank has registered",
+                   f"{partner.name_zh}将收款人称为“{written}”，与银行登记的户名不符")  # fmt: skip
+
+
+def _as_written(name: str) -> str:
+    """What stands between our quotation marks cannot leave them, nor turn the line around (U+202E and its like)."""
+    plain = "".join("'" if each in _QUOTES else each for each in name if unicodedata.category(each)[0] != "C")
+    return plain if len(plain) <= _NAME_SHOWN else f"{plain[:_NAME_SHOWN]}…"
+
+
+def _folded(name: str) -> str:
+    """Names that a reader would take for the same."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def _limits(body: Mapping[str, Any]) -> Iterable[Line]:
+    limits = body.get("ControlParameters", {})
     single = limits.get("MaximumIndividualAmount")
     if single:
         yield Line(f"Up to {_money(single)} each time", f"单笔最高 {_money(single)}")

@@ -12,7 +12,7 @@ import jinja2
 
 from gateway.call import Answer, OpenCall
 from gateway.consents import store as consents
-from gateway.consents.consent import Consent, ConsentStatus
+from gateway.consents.consent import Consent, ConsentKind, ConsentStatus
 from gateway.corebank.port import Account, CoreBank, CoreBankUnavailable
 from gateway.corebank.sandbox.people import DEMO_PASSCODE, Counter
 from gateway.database import Connection, Database
@@ -21,11 +21,12 @@ from gateway.oauth.asking import read_form
 from gateway.oauth.browser import Browser, back_to_client, name_hash, origin_of
 from gateway.oauth.consent_view import choosable, view_of
 from gateway.oauth.login import Logins
-from gateway.oauth.refusals import BankUnreachable, RequestInvalid, RequestNotPushed
+from gateway.oauth.refusals import BankUnreachable, PayeeNotConfirmed, RequestInvalid, RequestNotPushed
 from gateway.oauth.store import PushedRequest
 from gateway.oauth.visit import VISIT_MS, Visit, check_visit, request_digest
 from gateway.oauth.vouching import Vouching, vouch
 from gateway.pages import page_answer
+from gateway.partners.partner import Partner
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.refusal import Refusal
 
@@ -192,6 +193,16 @@ class Journey:
         except CoreBankUnavailable:
             raise BankUnreachable() from None
 
+    async def _payee(self, partner: Partner) -> str:
+        """Whom the bank knows as the holder of the account that would be paid. Raises PayeeNotConfirmed."""
+        try:
+            holder = await self.corebank.registered_holder(partner.settlement_account)
+        except CoreBankUnavailable:
+            raise BankUnreachable() from None
+        if holder is None:
+            raise PayeeNotConfirmed()
+        return holder
+
     # --- pages ---------------------------------------------------------------------------------------------------
     async def _login_page(
         self, pushed: PushedRequest, *, form: Form, status: int, headers: Headers = NO_HEADERS
@@ -206,7 +217,9 @@ class Journey:
     ) -> Answer:
         accounts = choosable(consent, await self._own_accounts(pushed))
         snapshot = self.snapshots.current
-        view = view_of(consent, snapshot.partners[snapshot.apps[pushed.client_id].partner_id])
+        partner = snapshot.partners[snapshot.apps[pushed.client_id].partner_id]
+        payee = await self._payee(partner) if consent.kind is ConsentKind.DOMESTIC_VRP else None
+        view = view_of(consent, partner, payee=payee)
         return self._page("consent.html", pushed, form=form, status=status, consent=consent, accounts=accounts,
                           view=view, withdrawal=f"{self.issuer}/consents")  # fmt: skip
 

@@ -152,6 +152,13 @@ class TooManyLogins(Refusal):
         return cls(f"Too many tries. Try again in {seconds} s", headers=(("retry-after", str(seconds)),))
 
 
+class PayeeNotConfirmed(Refusal):
+    """The bank has no holder registered for the partner's account: nobody is asked to pay to whom nobody knows."""
+
+    status, code, outcome = 409, "payee_not_confirmed", "bank_error"
+    title = "The bank cannot confirm who would be paid; talk to the partner"
+
+
 class BankUnreachable(Refusal):
     """The bank's own systems do not answer."""
 

@@ -63,13 +63,3 @@ async def spend_many(conn: Connection, digests: Sequence[bytes], expiries_ms: Se
         outcomes.append(digest in fresh)
         fresh.discard(digest)
     return outcomes
-
-
-async def forget_expired(conn: Connection, *, now_ms: int, limit: int) -> int:
-    """Drop what no check would accept any more; returns how many rows went."""
-    done = await conn.execute(
-        """DELETE FROM spent_proof WHERE digest IN
-           (SELECT digest FROM spent_proof WHERE expires_ms < $1 ORDER BY expires_ms LIMIT $2)""",
-        now_ms, limit,
-    )  # fmt: skip
-    return int(done.rpartition(" ")[2])

@@ -10,10 +10,20 @@ from dataclasses import dataclass
 from gateway import audit
 from gateway.database import Connection
 from gateway.database.changes import announce
+from gateway.database.expiry import Expiry
 
 SECRET_BYTES = 32  # 256 bits; FAPI 2.0 §5.4.1 asks for 128 at least
 KEEP_CODES_MS = 86_400_000  # a day: as long, a code that comes again revokes what it gave
-FORGET_BATCH = 1000  # rows of each table that one run of the chore drops
+CLOCK_BACK_MS = 120_000  # so far the machine's clock may go back, and no proof counts twice
+DAY_MS = 86_400_000
+EXPIRIES = (
+    Expiry("spent_proof", "expires_ms < $1", kept_ms=CLOCK_BACK_MS, by_clock=True),
+    Expiry("pushed_request", "expires_ms < $1", kept_ms=3_600_000, by_clock=True),
+    Expiry("oauth_code", "expires_ms < $1", kept_ms=KEEP_CODES_MS, by_clock=True),
+    Expiry("revoked_grant", "until_ms < $1", kept_ms=CLOCK_BACK_MS, by_clock=True),
+    Expiry("login_failure", "last_ms < $1", kept_ms=DAY_MS),
+    Expiry("person_session", "ends_ms < $1", by_clock=True),
+)
 
 
 def new_secret() -> str:
@@ -150,25 +160,6 @@ async def take_approval(conn: Connection, consent_id: str) -> bool:
     """True once for each approval."""
     taken = await conn.fetchval("DELETE FROM sandbox_approval WHERE consent_id = $1 RETURNING true", consent_id)
     return bool(taken)
-
-
-# --- chores ------------------------------------------------------------------------------------------------------
-async def forget(conn: Connection, *, now_ms: int) -> int:
-    """Drop what no check would accept any more, of revoked grants what no token can carry; returns how many rows."""
-    dropped = 0
-    for table, condition in (
-        ("pushed_request", "expires_ms < $1::bigint - 3600000"),
-        ("oauth_code", f"expires_ms < $1::bigint - {KEEP_CODES_MS}"),
-        ("revoked_grant", "until_ms < $1::bigint"),
-        ("login_failure", "last_ms < $1::bigint - 86400000"),
-        ("person_session", "ends_ms < $1::bigint"),
-    ):
-        done = await conn.execute(
-            f"DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {condition} LIMIT $2))",
-            now_ms, FORGET_BATCH,
-        )  # fmt: skip
-        dropped += int(done.rpartition(" ")[2])
-    return dropped
 
 
 # --- bank keys ---------------------------------------------------------------------------------------------------

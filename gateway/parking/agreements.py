@@ -6,7 +6,7 @@ from gateway.consents.book import ConsentBook
 from gateway.consents.consent import Consent, ConsentKind
 from gateway.corebank.port import CoreBank
 from gateway.database import Connection, Database
-from gateway.database.idempotency import claim, lookup
+from gateway.database.idempotency import KeyedRequest, claim, lookup
 from gateway.ids import new_id
 from gateway.parking.model import Agreement
 from gateway.parking.store import stays
@@ -14,8 +14,6 @@ from gateway.partners.identity import IdentityKeys
 from gateway.partners.plate import Plate
 from gateway.partners.store import know_customers
 from gateway.refusal import ForeignResource, Refusal, StateConflict, UnknownResource
-
-OPERATION = "CreateVehicleAgreement"
 
 
 class ConsentNotMandate(Refusal):
@@ -41,12 +39,11 @@ class AgreementDesk:
     bank: CoreBank
     identities: IdentityKeys
 
-    async def bind(
-        self, partner_id: str, plate: Plate, *, consent_id: str, key: str, request_hash: bytes, now_ms: int
-    ) -> Agreement:
+    async def bind(self, plate: Plate, keyed: KeyedRequest, *, consent_id: str, now_ms: int) -> Agreement:
         """Raises UnknownResource, ForeignResource, ConsentNotMandate, ConsentNotInForce, PlateAlreadyBound."""
+        partner_id = keyed.partner_id
         async with self.database.connection() as conn:
-            known = await lookup(conn, partner_id, OPERATION, key=key, request_hash=request_hash)
+            known = await lookup(conn, keyed)
             if known is not None:
                 return await _get(conn, known)
         consent = await self._mandate(partner_id, consent_id, now_ms=now_ms)
@@ -59,10 +56,7 @@ class AgreementDesk:
             created_at_ms=now_ms,
         )  # fmt: skip
         async with self.database.transaction() as conn:
-            first = await claim(
-                conn, partner_id, OPERATION, key=key, request_hash=request_hash, resource_id=agreement.agreement_id,
-                now_ms=now_ms,
-            )  # fmt: skip
+            first = await claim(conn, keyed, resource_id=agreement.agreement_id)
             if first is not None:
                 return await _get(conn, first)
             await know_customers(conn, [(partner_id, token)], source="vehicle", now_ms=now_ms)

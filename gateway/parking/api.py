@@ -72,10 +72,7 @@ class ParkingApi:
     async def create_vehicle_agreement(self, call: Call) -> Answer:
         order = call.body.data
         plate = self.plates.read(call.partner.partner_id, order.plate, path="$.Data.Plate")
-        agreement = await self.agreements.bind(
-            call.partner.partner_id, plate, consent_id=order.consent_id, key=_key(call),
-            request_hash=call.request_hash, now_ms=call.now_ms,
-        )  # fmt: skip
+        agreement = await self.agreements.bind(plate, call.keyed, consent_id=order.consent_id, now_ms=call.now_ms)
         return self._agreement(201, agreement)
 
     async def get_vehicle_agreement(self, call: Call) -> Answer:
@@ -92,14 +89,11 @@ class ParkingApi:
         try:
             entered_at_ms = self._told_ms(call, order.occurred_at)
         except MomentTooLate:  # a retry of what was told in time finds its stay
-            known = await self.gate.find(call.partner.partner_id, key=_key(call), request_hash=call.request_hash)
+            known = await self.gate.find(call.keyed)
             if known is None:
                 raise
             return self._session(201, known)
-        session = await self.gate.enter(
-            call.partner.partner_id, site, plate=plate, entered_at_ms=entered_at_ms, key=_key(call),
-            request_hash=call.request_hash, now_ms=call.now_ms,
-        )  # fmt: skip
+        session = await self.gate.enter(site, call.keyed, plate=plate, entered_at_ms=entered_at_ms, now_ms=call.now_ms)
         return self._session(201, session)
 
     async def get_parking_session(self, call: Call) -> Answer:
@@ -128,8 +122,7 @@ class ParkingApi:
         fee, mcc = self._fee(call, session, left_ms)
         leaving = Exit(
             session, await self._agreement_of(session), fee=fee, left_at_ms=left_ms, mcc=mcc, offer_id=order.offer_id,
-            creditor_account=call.partner.settlement_account, operation=call.operation.id, key=_key(call),
-            request_hash=call.request_hash,
+            creditor_account=call.partner.settlement_account, keyed=call.keyed,
         )  # fmt: skip
         return self._charge(201, await self.barrier.charge(leaving, now_ms=call.now_ms))
 
@@ -145,10 +138,7 @@ class ParkingApi:
         amount = call.body.data.amount.positive(path="$.Data.Amount")
         if amount.currency != charge.currency:
             raise CurrencyDiffers(f"The charge is in {charge.currency}", path="$.Data.Amount.Currency")
-        refund = await self.counter.refund(
-            charge, amount=amount, operation=call.operation.id, key=_key(call), request_hash=call.request_hash,
-            now_ms=call.now_ms,
-        )  # fmt: skip
+        refund = await self.counter.refund(charge, call.keyed, amount=amount, now_ms=call.now_ms)
         address = f"{self.public_url}{BASE}/charges/{charge.charge_id}"
         return enveloped(201, refund_json(refund, charge.currency), address=address)
 
@@ -221,8 +211,3 @@ class ParkingApi:
     def _charge(self, status: int, charge: Charge) -> Answer:
         address = f"{self.public_url}{BASE}/charges/{charge.charge_id}"
         return enveloped(status, charge_json(charge), address=address)
-
-
-def _key(call: Call) -> str:
-    assert call.idempotency_key is not None, "the operation is marked idempotent"
-    return call.idempotency_key

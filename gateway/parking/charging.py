@@ -14,7 +14,7 @@ import structlog
 from gateway import metrics
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Connection, Database
-from gateway.database.idempotency import claim, lookup
+from gateway.database.idempotency import KeyedRequest, wait_for_key
 from gateway.events import outbox
 from gateway.events.outbox import Event
 from gateway.ids import new_id
@@ -44,9 +44,7 @@ class Exit:
     mcc: str
     offer_id: str | None
     creditor_account: str
-    operation: str
-    key: str
-    request_hash: bytes
+    keyed: KeyedRequest
 
     @property
     def occasion(self) -> Occasion:
@@ -111,10 +109,11 @@ class Barrier:
         """A retry finds the hold of its first try; one that has run out since is replaced."""
         partner_id = leaving.session.partner_id
         held: Granted | None = None
-        for key in (leaving.key, new_id("try")):
+        keyed = leaving.keyed
+        for key in (keyed.key, new_id("try")):
             held = await self._discounts.hold_offer(
-                partner_id, offer_id, occasion=leaving.occasion, operation=f"{leaving.operation}.hold", key=key,
-                request_hash=leaving.request_hash, order_reference=leaving.session.session_id, now_ms=now_ms,
+                partner_id, offer_id, occasion=leaving.occasion, operation=f"{keyed.operation}.hold", key=key,
+                request_hash=keyed.request_hash, order_reference=leaving.session.session_id, now_ms=now_ms,
             )  # fmt: skip
             if held.granted_minor > 0:
                 break
@@ -134,10 +133,7 @@ class Barrier:
     async def _known(self, leaving: Exit) -> Charge | None:
         """The charge that this key has made already."""
         async with self._database.connection() as conn:
-            charge_id = await lookup(
-                conn, leaving.session.partner_id, leaving.operation, key=leaving.key, request_hash=leaving.request_hash
-            )
-            return await charges.get_charge(conn, charge_id) if charge_id is not None else None
+            return await charges.charge_by_key(conn, leaving.keyed)
 
     # --- the saga ----------------------------------------------------------------------------------------------------
     async def _begin(self, leaving: Exit, held: Granted | None, *, now_ms: int) -> Charge:
@@ -145,17 +141,15 @@ class Barrier:
         session = leaving.session
         charge = _new_charge(leaving, held, now_ms=now_ms)
         async with self._database.transaction() as conn:
-            current = await stays.lock_session(conn, session.session_id)
-            first = await claim(
-                conn, session.partner_id, leaving.operation, key=leaving.key, request_hash=leaving.request_hash,
-                resource_id=charge.charge_id, now_ms=now_ms,
-            )  # fmt: skip
+            await wait_for_key(conn, leaving.keyed)
+            first = await charges.charge_by_key(conn, leaving.keyed)
             if first is not None:  # the same request on another worker was faster; its hold is ours too
-                return await charges.get_charge(conn, first)
+                return first
+            current = await stays.lock_session(conn, session.session_id)
             check_chargeable(current)
             if charge.redemption_id is not None:
                 await self._discounts.bind(conn, charge.redemption_id, charge_id=charge.charge_id, now_ms=now_ms)
-            await charges.add_charge(conn, charge)
+            await charges.add_charge(conn, charge, leaving.keyed)
             await stays.move_session(
                 conn, session.session_id, to=SessionStatus.CHARGING, left_at_ms=leaving.left_at_ms, now_ms=now_ms
             )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from gateway.database import Connection, Database
-from gateway.database.idempotency import claim, lookup
+from gateway.database.idempotency import KeyedRequest, wait_for_key
 from gateway.events import outbox
 from gateway.events.outbox import Event
 from gateway.ids import new_id
@@ -13,8 +13,6 @@ from gateway.parking.store import stays
 from gateway.partners.partner import Site
 from gateway.partners.plate import Plate
 
-OPERATION = "EnterParking"
-
 
 @dataclass(frozen=True, slots=True)
 class EntryGate:
@@ -23,17 +21,16 @@ class EntryGate:
     database: Database
     agreements: AgreementDesk
 
-    async def find(self, partner_id: str, *, key: str, request_hash: bytes) -> Session | None:
-        """The session that this key has made already."""
+    async def find(self, keyed: KeyedRequest) -> Session | None:
+        """The session that this key has made already. Raises IdempotencyKeyReused."""
         async with self.database.connection() as conn:
-            session_id = await lookup(conn, partner_id, OPERATION, key=key, request_hash=request_hash)
-            return None if session_id is None else await stays.find_session(conn, session_id)
+            return await stays.session_by_key(conn, keyed)
 
     async def enter(
-        self, partner_id: str, site: Site, *, plate: Plate, entered_at_ms: int, key: str, request_hash: bytes,
-        now_ms: int,
+        self, site: Site, keyed: KeyedRequest, *, plate: Plate, entered_at_ms: int, now_ms: int
     ) -> Session:  # fmt: skip
-        """The session; a retry with its key finds it as it is now."""
+        """The session; a retry with its key finds it as it is now. Raises IdempotencyKeyReused."""
+        partner_id = keyed.partner_id
         async with self.database.connection() as conn:
             agreement = await stays.active_agreement(conn, partner_id, plate.digest)
         pays = agreement is not None and await self.agreements.is_in_force(agreement, now_ms=now_ms)
@@ -44,25 +41,23 @@ class EntryGate:
             changed_at_ms=now_ms,
         )  # fmt: skip
         async with self.database.transaction() as conn:
-            first = await claim(
-                conn, partner_id, OPERATION, key=key, request_hash=request_hash, resource_id=session.session_id,
-                now_ms=now_ms,
-            )  # fmt: skip
-            if first is not None:
-                found = await stays.find_session(conn, first)
-                assert found is not None, "the key was written with its session"
-                return found
+            await wait_for_key(conn, keyed)
+            known = await stays.session_by_key(conn, keyed)
+            if known is not None:
+                return known
             if agreement is None:
-                return await stays.block(conn, session, BlockReason.NO_AGREEMENT)
+                return await stays.block(conn, session, BlockReason.NO_AGREEMENT, keyed)
             if not pays:
-                return await stays.block(conn, session, BlockReason.MANDATE_ENDED)
-            return await _let_in(conn, session, agreement, capacity=site.capacity, now_ms=now_ms)
+                return await stays.block(conn, session, BlockReason.MANDATE_ENDED, keyed)
+            return await _let_in(conn, session, agreement, keyed, capacity=site.capacity, now_ms=now_ms)
 
 
-async def _let_in(conn: Connection, session: Session, agreement: Agreement, *, capacity: int, now_ms: int) -> Session:
+async def _let_in(
+    conn: Connection, session: Session, agreement: Agreement, keyed: KeyedRequest, *, capacity: int, now_ms: int
+) -> Session:
     if await stays.owes(conn, session.partner_id, session.plate_digest):
-        return await stays.block(conn, session, BlockReason.OVERDUE)
-    entered = await stays.park(conn, session, capacity=capacity)
+        return await stays.block(conn, session, BlockReason.OVERDUE, keyed)
+    entered = await stays.park(conn, session, keyed, capacity=capacity)
     if entered.status is SessionStatus.PARKED:
         event = Event(
             "session.entered", session.entered_at_ms, {"session_id": session.session_id, "site_id": session.site_id},

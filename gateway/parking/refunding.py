@@ -4,7 +4,7 @@ import structlog
 
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Database
-from gateway.database.idempotency import claim
+from gateway.database.idempotency import KeyedRequest, wait_for_key
 from gateway.ids import new_id
 from gateway.money import Money
 from gateway.parking.charge import RefundRunning, next_try_ms, refund_parts
@@ -26,13 +26,10 @@ class RefundCounter:
         self._discounts = discounts
         self._collections = collections
 
-    async def refund(
-        self, charge: Charge, *, amount: Money, operation: str, key: str, request_hash: bytes, now_ms: int
-    ) -> Refund:
-        """Raises ChargeNotPaid, RefundExceedsCharge, RefundRunning. The same key again is the same refund."""
-        refund = await self._begin(
-            charge, amount=amount, operation=operation, key=key, request_hash=request_hash, now_ms=now_ms
-        )
+    async def refund(self, charge: Charge, keyed: KeyedRequest, *, amount: Money, now_ms: int) -> Refund:
+        """Raises ChargeNotPaid, RefundExceedsCharge, RefundRunning, IdempotencyKeyReused. The same key again is the
+        same refund, as it stands."""
+        refund = await self._begin(charge, keyed, amount=amount, now_ms=now_ms)
         return await self._drive(refund, now_ms=now_ms)
 
     async def resume_refunds_due(self, now_ms: int) -> int:
@@ -43,25 +40,21 @@ class RefundCounter:
             await self._drive(refund, now_ms=now_ms)
         return len(due)
 
-    async def _begin(
-        self, charge: Charge, *, amount: Money, operation: str, key: str, request_hash: bytes, now_ms: int
-    ) -> Refund:
+    async def _begin(self, charge: Charge, keyed: KeyedRequest, *, amount: Money, now_ms: int) -> Refund:
         refund_id = new_id("rfd")
         async with self._database.transaction() as conn:
+            await wait_for_key(conn, keyed)
+            known = await charges.refund_by_key(conn, keyed)
+            if known is not None:
+                return known
             locked = await charges.lock_charge(conn, charge.charge_id)
-            first = await claim(
-                conn, charge.partner_id, operation, key=key, request_hash=request_hash, resource_id=refund_id,
-                now_ms=now_ms,
-            )  # fmt: skip
-            if first is not None:
-                return await charges.get_refund(conn, first)
             parts = refund_parts(locked, amount.minor)
             refund = Refund(
                 refund_id, charge.charge_id, charge.partner_id, RefundState.PENDING, amount_minor=amount.minor,
                 cash_minor=parts.cash_minor, discount_minor=parts.discount_minor, reason=None, tries=0,
                 next_try_ms=next_try_ms(0, now_ms), created_at_ms=now_ms, changed_at_ms=now_ms,
             )  # fmt: skip
-            if not await charges.add_refund(conn, refund):
+            if not await charges.add_refund(conn, refund, keyed):
                 raise RefundRunning
             await charges.add_refunded(conn, charge.charge_id, amount.minor)
         return refund

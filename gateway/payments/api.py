@@ -16,7 +16,7 @@ from gateway.payments import store
 from gateway.payments.initiation import Amount
 from gateway.payments.limits import check_payment, period_breached, read_parameters, uses
 from gateway.payments.mandate import PaymentDiffersFromConsent, check_agreed, check_same
-from gateway.payments.model import Claim, Order, Payment
+from gateway.payments.model import Order, Payment
 from gateway.payments.paying import Till, mandate
 from gateway.payments.shapes import (
     FundsQuestion,
@@ -68,7 +68,7 @@ class PaymentsApi:
             check_agreed(account, call.partner.settlement_account, path="$.Data.Initiation.CreditorAccount")
         consent_id = new_id("cns")
         async with self.database.transaction() as conn:
-            known = await self._claim(conn, call, consent_id)
+            known = await claim(conn, call.keyed, resource_id=consent_id)
             if known is not None:
                 made = await consents.load(conn, known, partner_id=call.partner.partner_id)
             else:
@@ -138,7 +138,7 @@ class PaymentsApi:
         check_agreed(account, call.partner.settlement_account, path="$.Data.Instruction.CreditorAccount")
         order = Order(
             new_id("pay"), call.partner.partner_id, call.consent_id, amount, account["Identification"],
-            _reference(request), request.risk.merchant_category_code or "", sent, _claimed(call),
+            _reference(request), request.risk.merchant_category_code or "", sent, call.keyed,
         )  # fmt: skip
         return await self._payment_answer(201, await self.till.pay(order, now_ms=call.now_ms), call)
 
@@ -172,13 +172,6 @@ class PaymentsApi:
         if short is not None:
             raise period_breached(parameters, wanted[short])
 
-    async def _claim(self, conn: Connection, call: Call, resource_id: str) -> str | None:
-        made = _claimed(call)
-        return await claim(
-            conn, call.partner.partner_id, made.operation, key=made.key, request_hash=made.request_hash,
-            resource_id=resource_id, now_ms=call.now_ms,
-        )  # fmt: skip
-
     # --- answers ------------------------------------------------------------------------------------------------
     async def _mandate_answer(self, status: int, consent: Consent, *, now_ms: int) -> Answer:
         links = {"Self": f"{self.issuer}{BASE}/domestic-vrp-consents/{consent.consent_id}"}
@@ -208,11 +201,6 @@ async def _own_mandate(conn: Connection, call: Call) -> Consent:
     if found.status is ConsentStatus.CANCELLED:
         raise UnknownResource(f"There is no domestic VRP consent {found.consent_id}")
     return found
-
-
-def _claimed(call: Call) -> Claim:
-    assert call.idempotency_key is not None, "the operation is marked idempotent"
-    return Claim(call.operation.id, call.idempotency_key, call.request_hash)
 
 
 def _money(amount: Amount, path: str) -> Money:

@@ -39,7 +39,7 @@ class MandateCollections:
     ) -> Collected:  # fmt: skip
         """Raises ConsentNotInForce, ControlParameterBreached, PaymentDiffersFromConsent: no money will be taken."""
         order = Order(
-            payment_id, partner_id, mandate_id, amount, creditor_account, reference, mcc="", request=None, claim=None
+            payment_id, partner_id, mandate_id, amount, creditor_account, reference, mcc="", request=None, keyed=None
         )
         return _collected(await self.till.pay(order, now_ms=now_ms))
 

@@ -5,21 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.corebank.port import OrderStatus
+from gateway.database.idempotency import KeyedRequest
 from gateway.money import Money
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """The idempotency key that an order came with."""
-
-    operation: str
-    key: str
-    request_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Order:
-    """What a partner, or a capability for it, asks for. `request` is Data and Risk as sent; None: nobody sent them."""
+    """What a partner, or a capability for it, asks for. `request` is Data and Risk as sent; None: nobody sent them.
+
+    `keyed` is the request by its idempotency key; None: `payment_id` alone makes it happen once.
+    """
 
     payment_id: str
     partner_id: str
@@ -29,7 +24,7 @@ class Order:
     reference: str
     mcc: str
     request: Mapping[str, Any] | None
-    claim: Claim | None
+    keyed: KeyedRequest | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,11 +77,8 @@ class Till:
     # --- the first transaction ---------------------------------------------------------------------------------------
     async def _place(self, conn: Connection, order: Order, *, now_ms: int) -> tuple[Payment, bool]:
         """The pending payment, and whether it is this call that has to send it."""
-        if order.claim is not None:
-            known = await claim(
-                conn, order.partner_id, order.claim.operation, key=order.claim.key,
-                request_hash=order.claim.request_hash, resource_id=order.payment_id, now_ms=now_ms,
-            )  # fmt: skip
+        if order.keyed is not None:
+            known = await claim(conn, order.keyed, resource_id=order.payment_id)
             if known is not None:
                 found = await store.find_payment(conn, known)
                 return check_owner(found, known, partner_id=order.partner_id), False

@@ -7,6 +7,7 @@ from asyncpg import Record
 
 from gateway.corebank.port import OrderOutcome, OrderStatus
 from gateway.database import Connection
+from gateway.database.expiry import Expiry
 from gateway.money import Money
 from gateway.payments.limits import Use
 from gateway.payments.model import Order, Payment, Refund
@@ -15,6 +16,13 @@ _PAYMENT = """payment_id, partner_id, consent_id, debtor_account_id, creditor_ac
     reference, mcc, request, status, reason, refunded_minor, created_ms, changed_ms"""
 _REFUND = """r.refund_id, r.payment_id, r.partner_id, r.amount_minor, p.currency, r.status, r.reason, r.created_ms,
     r.changed_ms"""
+
+# The longest period is a year; what was ordered at its end is decided, and given back if at all, within a month.
+USAGE = Expiry(
+    "payment_usage",
+    "starts_on < (timestamp 'epoch' + $1::bigint * interval '1 millisecond')::date",
+    kept_ms=400 * 86_400_000,
+)
 
 
 # --- payments ----------------------------------------------------------------------------------------------------

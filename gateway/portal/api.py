@@ -1,5 +1,6 @@
-"""Pages of partner developers: the first signed call, the API reference, what each error means."""
+"""The first page, and those of partner developers: the first signed call, the API reference, what each error means."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -8,12 +9,15 @@ from pathlib import Path
 import jinja2
 
 from gateway.call import Answer, OpenCall, Operation
-from gateway.pages import page_answer, template_environment
+from gateway.pages import page_answer
 from gateway.portal.errors import ErrorEntry, error_entries
 from gateway.portal.reference import Reference, read_references
 from gateway.refusal import UnknownResource
+from gateway.templates import template_environment
+from gateway.templates.language import LANGUAGES, choice_cookie
 
 _OPENAPI_TYPE = "application/yaml"
+_OWN_PATH = re.compile(r"/(?:[!-.0-[\]-~][!-[\]-~]*)?", re.ASCII)  # not //, nor /\\: that would be another host's
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,18 @@ class PortalApi:
             sandbox=sandbox,
             templates=template_environment(str(files("gateway.portal") / "templates")),
         )
+
+    async def welcome(self, call: OpenCall) -> Answer:
+        """Whoever comes without a path is led on."""
+        return self._page("welcome.html")
+
+    async def choose_language(self, call: OpenCall) -> Answer:
+        """Kept in this browser; back to `To`, a path of ours."""
+        tag = call.path["Language"]
+        if tag not in LANGUAGES:
+            raise UnknownResource(f"Pages are in {', '.join(LANGUAGES)}")
+        back = call.query.get("To", "/")
+        return Answer(303, None, (("location", back if _OWN_PATH.fullmatch(back) else "/"), choice_cookie(tag)))
 
     async def home(self, call: OpenCall) -> Answer:
         """What it is, the first call in ten minutes, where to go on."""

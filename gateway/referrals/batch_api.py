@@ -43,14 +43,14 @@ class BatchApi:
         batch = await self.desk.declare(call.partner.partner_id, declaration, now_ms=call.now_ms)
         return self._answer(201, batch)
 
-    async def check_upload(self, call: Call) -> None:
-        """Before a byte of the file is read: the batch is there and is the partner's. Raises UnknownResource."""
-        await self.desk.find(call.partner.partner_id, call.path["BatchId"])
+    async def check_upload(self, call: Call) -> bool:
+        """Before a byte of the file is read: the batch is there, is the partner's, and still waits for its file."""
+        return await self.desk.expect(call.partner.partner_id, call.path["BatchId"], now_ms=call.now_ms)
 
     async def upload_file(self, call: Call) -> Answer:
         """202: the file is here and is as declared; its rows are applied from now on."""
         batch = await self.desk.receive(
-            call.partner.partner_id, call.path["BatchId"], file=call.raw_body, now_ms=call.now_ms
+            call.partner.partner_id, call.path["BatchId"], file=call.body, now_ms=call.now_ms
         )
         return self._answer(202, batch)
 

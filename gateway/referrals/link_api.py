@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
+from importlib.resources import files
 from typing import Any
 
 import msgspec
@@ -23,7 +23,9 @@ from gateway.referrals.model import Evidence, Link, TermsBook
 from gateway.referrals.qr import qr_png, qr_svg
 from gateway.referrals.store import links
 from gateway.refusal import UnknownResource
+from gateway.templates import template_environment
 
+_TEMPLATES = template_environment(str(files("gateway.referrals") / "templates"))
 _TICKET = re.compile(r"tkt_[A-Za-z0-9_-]{27}", re.ASCII)
 _PRIVATE = (
     ("referrer-policy", "no-referrer"),  # the ticket in the address goes to the landing page and nowhere else
@@ -70,12 +72,8 @@ class LinkApi:
             site=asked.site, life_days=asked.life_days, now_ms=call.now_ms,
         )  # fmt: skip
         await self.keys.keys_of(link.partner_id, now_ms=call.now_ms)  # a scan is turned into a token of this partner
-        assert call.idempotency_key is not None, "the operation's row asks for one"
         async with self.database.transaction() as conn:
-            first = await idempotency.claim(
-                conn, link.partner_id, call.operation.id, key=call.idempotency_key, request_hash=call.request_hash,
-                resource_id=link.link_id, now_ms=call.now_ms,
-            )  # fmt: skip
+            first = await idempotency.claim(conn, call.keyed, resource_id=link.link_id)
             if first is None:
                 await links.insert(conn, link)
         return await self._answer(link.partner_id, first or link.link_id, status=201)
@@ -116,19 +114,11 @@ class LinkApi:
 
     async def show_landing(self, call: OpenCall) -> Answer:
         """Sandbox only: what would open in the bank's app, and the ticket that the app would send with the sign-up."""
-        ticket = call.query.get("ScanTicket", "")
         if call.path["Landing"] not in self.landings:
             raise UnknownResource("The bank has no such page")
-        shown = escape(ticket) if _TICKET.fullmatch(ticket) else "—"
-        page = (
-            "<!doctype html><html lang=en><meta charset=utf-8><title>Open an account · 开户</title>"
-            "<link rel=stylesheet href=/static/parasol.css><main id=landing><h1>Open an account · 开户</h1>"
-            "<p>Here the bank's app would open. In the sandbox, send this ticket with <code>POST "
-            "/sandbox/v1/customers</code>: it says, once, which customer came by the link.</p>"
-            "<p lang=zh>此处将打开银行 App。在沙箱中，请将此凭证随开户请求一并提交，仅可使用一次。</p>"
-            f"<p><code id=scan-ticket>{shown}</code></p></main></html>"
-        )
-        return page_answer(page)
+        ticket = call.query.get("ScanTicket", "")
+        page = _TEMPLATES.get_template("landing.html")
+        return page_answer(page.render(ticket=ticket if _TICKET.fullmatch(ticket) else ""))
 
     async def _find(self, partner_id: str, link_id: str) -> tuple[Link, int]:
         async with self.database.connection() as conn:

@@ -53,7 +53,8 @@ class DaysApi:
         wanted = closing_of(day)
         job, fresh = await jobs.wish(conn, wanted, operator_id=call.operator.operator_id, now_ms=call.now_ms)
         if fresh:
-            await call.record(conn, action="day.closure_requested", subject=day.isoformat(), detail={"job": job.job_id})
+            detail = {"job": job.job_id, "reason": call.body.reason}
+            await call.record(conn, action="day.closure_requested", subject=day.isoformat(), detail=detail)
 
     async def get_day(self, call: OpsCall) -> Answer:
         async with self.database.connection() as conn:

@@ -36,10 +36,11 @@ LIST_LIMIT = 200
 
 
 class CalculateStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Everything that is not on a statement yet, through `to_day`; `currency` where the facts have several."""
+    """Everything that is not on a statement yet, through `to_day`, and why; `currency` where the facts have several."""
 
     partner_id: str
     to_day: Day
+    reason: Reason
     currency: str | None = None
 
 
@@ -84,7 +85,8 @@ class SettlementOps:
             await wish(conn, calculation_of(row), operator_id=row.requested_by, now_ms=call.now_ms)
             await call.record(
                 conn, action="statement.requested", subject=row.statement_id,
-                detail={"partner": row.partner_id, "from": row.from_day.isoformat(), "to": row.to_day.isoformat()},
+                detail={"partner": row.partner_id, "from_day": row.from_day.isoformat(),
+                        "to_day": row.to_day.isoformat(), "reason": wanted.reason},
             )  # fmt: skip
         return Answer(202, {"Data": statement_members(row)})
 

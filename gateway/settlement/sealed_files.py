@@ -104,8 +104,8 @@ def differing(sealed: Sequence[PartnerTree], found: Sequence[PartnerTree]) -> li
 
 
 def is_as_known(path: Path, known: SealedFile) -> bool:
-    """Any row added, removed or changed changes the hash. Off the event loop."""
+    """Any row added, removed or changed changes the hash. Off the event loop; a pipe is never waited for."""
     try:
-        return file_sha256(path) == known.sha256
+        return path.is_file() and file_sha256(path) == known.sha256
     except OSError:
         return False

@@ -90,8 +90,11 @@ class StatementFiles:
             path.unlink()
 
     def _open(self, statement_id: str, digest: bytes, size: int) -> Opened | None:
+        path = self.path(statement_id)
         try:
-            file = self.path(statement_id).open("rb")
+            if not path.is_file():  # whoever opens a pipe waits
+                return None
+            file = path.open("rb")
         except OSError:
             return None
         with ExitStack() as unless_taken:

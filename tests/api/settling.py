@@ -10,6 +10,7 @@ from gateway.events.outbox import BANK_ZONE, Event, append
 from tests.conftest import World, past_all_rules
 
 ORDER = {"OfferId": "first-park", "OrderAmount": {"Amount": "30.00", "Currency": "CNY"}, "SiteId": "lot-1"}
+REASON = {"Reason": "test"}
 
 
 def today() -> str:
@@ -34,7 +35,7 @@ async def redeem(world: World, token: str) -> str:
 
 
 async def ask_to_close(world: World, day: str) -> httpx.Response:
-    return await world.ops("ops-maker", "POST", f"/admin/v1/days/{day}/closure")
+    return await world.ops("ops-maker", "POST", f"/admin/v1/days/{day}/closure", json=REASON)
 
 
 async def show_day(world: World, day: str) -> dict[str, Any]:
@@ -49,7 +50,7 @@ async def close(world: World, day: str) -> dict[str, Any]:
 
 
 async def ask_to_calculate(world: World, day: str, partner: str = "parkco", **more: str) -> httpx.Response:
-    body = {"PartnerId": partner, "ToDay": day, **more}
+    body = {"PartnerId": partner, "ToDay": day, **REASON, **more}
     return await world.ops("ops-maker", "POST", "/admin/v1/statements", json=body)
 
 

@@ -137,7 +137,7 @@ async def test_a_policy_with_a_small_rate_says_when_to_come_back(world: World, t
     file.write_text(
         file.read_text().replace("per_second = 100_000", "per_second = 10").replace("burst = 20_000", "burst = 1")
     )
-    await apply(world.house.database, tmp_path, POLICY_OPERATIONS, actor="test", now_ms=now_ms())
+    await apply(world.house.database, tmp_path, POLICY_OPERATIONS, actor="test", reason="test", now_ms=now_ms())
     await world.house.foundation.feed.catch_up()
     answers = await asyncio.gather(*(world.client("parkco").call("GET", READ) for _ in range(8)))
     assert any(answer.status_code == 200 for answer in answers)

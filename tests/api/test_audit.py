@@ -4,13 +4,14 @@ import json
 from typing import Any
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from gateway import audit
 from gateway.audit import AuditChainBroken
 from gateway.cli import app
 from gateway.clock import now_ms
-from gateway.settlement.audit_anchor import AuditVerdict, verify_audit
+from gateway.settlement.audit_anchor import AuditTeller, AuditVerdict, verify_audit
 from tests.api.settling import close, later, redeem, today
 from tests.conftest import World, past_all_rules
 
@@ -63,7 +64,7 @@ async def test_a_tail_that_was_cut_off_is_found(world: World) -> None:
 async def test_a_trail_written_anew_from_the_start_is_found(world: World) -> None:
     """Its links all fit; the sealed days name another one."""
     await sealed(world)
-    rows = await world.sql("SELECT actor, action, subject, detail, at_ms FROM audit ORDER BY seq")
+    rows = await world.sql("SELECT actor, action, subject, detail - 'from' AS detail, at_ms FROM audit ORDER BY seq")
     async with past_all_rules(world.url) as conn:
         await conn.execute("DELETE FROM audit")
         for row in rows:
@@ -109,6 +110,44 @@ def test_the_command_says_whether_the_trail_is_whole(world: World, monkeypatch: 
     assert (said.exit_code, said.stdout.startswith("Whole: ")) == (0, True), said.output
 
 
+async def test_rows_cut_off_after_the_last_seal_are_found_by_a_head_that_was_noted_elsewhere(world: World) -> None:
+    await sealed(world)
+    await world.suspend("parkco")
+    async with world.house.database.connection() as conn:
+        noted = await audit.head(conn)
+    assert noted is not None
+    heads = dict([noted])
+    assert (await verify_audit(world.house.database, world.house.foundation.keyring, noted=heads)).rows == noted[0]
+    await tampered(world, "DELETE FROM audit WHERE seq = $1", noted[0])
+    await verified(world)  # the seals alone do not see it
+    with pytest.raises(AuditChainBroken, match=f"row {noted[0]} was noted and the trail ends with row {noted[0] - 1}"):
+        await verify_audit(world.house.database, world.house.foundation.keyring, noted=heads)
+    await world.ops("ops-maker", "POST", "/admin/v1/partners/parkco/reinstatement", json={"Reason": "in its place"})
+    with pytest.raises(AuditChainBroken, match=f"row {noted[0]} is not the one that was noted"):
+        await verify_audit(world.house.database, world.house.foundation.keyring, noted=heads)
+
+
+async def test_the_trails_end_goes_into_the_log_when_it_has_moved(world: World) -> None:
+    teller = AuditTeller(world.house.database)
+    with structlog.testing.capture_logs() as lines:
+        await teller.tell_due(now_ms())
+        await teller.tell_due(now_ms())
+        await world.suspend("parkco")
+        await teller.tell_due(now_ms())
+    told = [line["head"] for line in lines if line["event"] == "audit_head"]
+    rows = await world.sql("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 2")
+    assert told == [f"{row['seq']}:{row['hash'].hex()}" for row in reversed(rows)]
+
+
+def test_a_noted_head_is_given_to_the_command(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", world.url)
+    at_home = ["--home", str(world.home)]
+    head = CliRunner().invoke(app, ["audit", "head", *at_home]).stdout.strip()
+    assert CliRunner().invoke(app, ["audit", "verify", *at_home, "--head", head]).exit_code == 0
+    for wrong, status in ((f"9{head}", 1), (head[:-1] + ("0" if head[-1] != "0" else "1"), 1), ("x", 2)):
+        assert CliRunner().invoke(app, ["audit", "verify", *at_home, "--head", wrong]).exit_code == status
+
+
 # --- who, from where, why ----------------------------------------------------------------------------------------
 async def entries(world: World) -> list[dict[str, Any]]:
     return list((await world.ops("ops-maker", "GET", "/admin/v1/audit")).json()["Data"]["Entry"])
@@ -119,7 +158,8 @@ async def test_the_trail_says_who_from_where_and_why(world: World) -> None:
     entry = next(entry for entry in await entries(world) if entry["Action"] == "partner.state")
     assert (entry["Actor"], entry["Source"], entry["Reason"]) == ("ops-maker", "127.0.0.1", "test")
     by_the_program = next(entry for entry in await entries(world) if entry["Action"] == "document.apply")
-    assert (by_the_program["Source"], by_the_program["Reason"]) == ("gateway", "")
+    assert by_the_program["Source"] == "gateway"
+    assert by_the_program["Reason"] == "the sandbox starts with this folder"
 
 
 DECISIONS = {
@@ -127,6 +167,8 @@ DECISIONS = {
     "partners/shopco/reinstatement": {},
     "statements/stm_1/approvals": {"Role": "maker", "Sha256": "x"},
     "statements/stm_1/refusal": {},
+    "statements": {"PartnerId": "parkco", "ToDay": "2026-01-01"},
+    "days/2026-01-01/closure": {},
     "statements/stm_1/issue": {},
     "jobs/job_1/retry": {},
     "jobs/job_1/withdrawal": {},
@@ -141,7 +183,10 @@ async def test_a_decision_without_its_reason_is_refused(shared_world: World, pat
     assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
 
 
-@pytest.mark.parametrize("command", [["rotate-statement-key"], ["revoke-key", "a-kid"]])
+@pytest.mark.parametrize(
+    "command",
+    [["rotate-statement-key"], ["revoke-key", "a-kid"], ["apply"], ["enrol", "olga", "Olga", "--role", "maker"]],
+)
 @pytest.mark.parametrize("reason", [[], ["--reason", " "]])
 def test_a_command_that_decides_asks_why(command: list[str], reason: list[str]) -> None:
     said = CliRunner().invoke(app, [*command, *reason])

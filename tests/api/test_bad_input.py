@@ -36,7 +36,7 @@ def content_of(operation: Operation) -> tuple[bytes | None, dict[str, str]]:
 async def facts(world: World) -> list[Any]:
     """What must not move when a request is refused."""
     counts = []
-    for table in ("event", "idempotency", "consent", "audit", "change"):
+    for table in ("event", "idempotency", "redemption_step", "consent", "audit", "change"):
         counts.append((await world.sql(f"SELECT count(*) FROM {table}"))[0][0])
     return counts
 

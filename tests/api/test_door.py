@@ -241,7 +241,7 @@ async def test_a_policys_networks_hold_the_address_that_the_trusted_proxy_saw(
     file = tmp_path / "policies" / "parking-operator.toml"
     file.write_text(file.read_text().replace("[allow]", '[allow]\nnetworks = ["203.0.113.0/24"]'))
     async with behind_a_proxy(home, database_url, peer=peer) as world:
-        await apply(world.house.database, tmp_path, POLICY_OPERATIONS, actor="test", now_ms=now_ms())
+        await apply(world.house.database, tmp_path, POLICY_OPERATIONS, actor="test", reason="test", now_ms=now_ms())
         await world.house.foundation.feed.catch_up()
         headers = {"X-Forwarded-For": told} if told is not None else {}
         answer = await world.client("parkco").call("GET", f"{V1}/campaigns", headers=headers)

@@ -30,7 +30,7 @@ def ago(ms: int) -> str:
 
 async def facts(world: World) -> list[int]:
     """What must not move when a request is refused."""
-    tables = ("event", "redemption", "parking_session", "parking_charge", "idempotency")
+    tables = ("event", "redemption", "parking_session", "parking_charge", "redemption_step")
     return [(await world.sql(f"SELECT count(*) FROM {table}"))[0][0] for table in tables]
 
 

@@ -172,12 +172,12 @@ async def test_after_all_of_them_the_day_is_closed_and_settled(shared_world: Wor
     [row] = await world.sql("SELECT min(occurred_at_ms) AS first, max(occurred_at_ms) AS last FROM event")
     assert row["first"] >= EARLIEST_MS
     assert row["last"] < END_MS
-    day = local_day(now_ms(), BANK_ZONE).isoformat()
-    assert (await world.ops("ops-maker", "POST", f"/admin/v1/days/{day}/closure")).status_code == 202
+    day, why = local_day(now_ms(), BANK_ZONE).isoformat(), {"Reason": "test"}
+    assert (await world.ops("ops-maker", "POST", f"/admin/v1/days/{day}/closure", json=why)).status_code == 202
     await world.do_chores()
     sealed = await world.ops("ops-maker", "GET", f"/admin/v1/days/{day}")
     assert sealed.json()["Data"]["Status"] == "SEALED", sealed.text
-    wanted = {"PartnerId": "parkco", "ToDay": day}
+    wanted = {"PartnerId": "parkco", "ToDay": day, **why}
     asked = await world.ops("ops-maker", "POST", "/admin/v1/statements", json=wanted)
     assert asked.status_code == 202, asked.text
     await world.do_chores()

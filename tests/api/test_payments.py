@@ -179,7 +179,7 @@ async def test_what_a_capability_collected_reads_as_a_payment_too(world: World, 
     consent_id, _ = await given(world, mandate_body(**initiation))
     order = Order(
         new_id("pay"), "parkco", consent_id, Money(800, "CNY"), "parkco-settlement", reference="ses_1", mcc="",
-        request=None, claim=None,
+        request=None, keyed=None,
     )  # fmt: skip
     await world.house.rooms[PaymentsApi].till.pay(order, now_ms=now_ms())
     found = await read(world, f"{PAYMENTS}/{order.payment_id}")

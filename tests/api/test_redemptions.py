@@ -32,7 +32,7 @@ async def traces(world: World) -> list[Any]:
     """Everything that a redemption leaves behind."""
     return [
         tuple(row.values())
-        for table in ("redemption", "idempotency", "ledger_entry")
+        for table in ("redemption", "redemption_step", "ledger_entry")
         for row in await world.sql(f"SELECT * FROM {table} ORDER BY 1, 2, 3")
     ]
 

@@ -114,12 +114,10 @@ async def test_a_query_that_means_nothing_is_refused(world: World, query: str) -
     assert (answer.status_code, answer.json()["code"]) == (400, "query_malformed")
 
 
-@pytest.mark.parametrize("whose", ["nobody", "another"])
-async def test_a_file_for_no_batch_of_ones_own_is_refused_before_a_byte_of_it_is_read(world: World, whose: str) -> None:
-    client = world.client("shopco")
-    batch = (await send(world, "parkco", csv_file("x")))["BatchId"] if whose == "another" else "rbt_nothing"
-    path = f"{V1}/referral-batches/{batch}/file"
-    token, asked = await client.token("referrals"), []
+async def upload(world: World, partner: str, batch: str, *pieces: bytes) -> tuple[int, int]:
+    """The status, and how often a piece of the file was asked for."""
+    client, path = world.client(partner), f"{V1}/referral-batches/{batch}/file"
+    token, left, asked = await client.token("referrals"), list(pieces), []
     proof = client.proof("PUT", ISSUER + path, access_token=token.value)
     given = {"authorization": f"DPoP {token.value}", "dpop": proof, "content-length": "1000000", **CSV}
     headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
@@ -129,11 +127,36 @@ async def test_a_file_for_no_batch_of_ones_own_is_refused_before_a_byte_of_it_is
 
     async def receive() -> Any:
         asked.append("a piece of the file")
-        return {"type": "http.disconnect"}
+        if not left:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
     async def answer(message: Any) -> None:
         told.append(message)
 
     await world.house.edge(scope, receive, answer)
-    assert told[0]["status"] == 404
-    assert asked == []
+    return told[0]["status"], len(asked)
+
+
+@pytest.mark.parametrize("whose", ["nobody", "another"])
+async def test_a_file_for_no_batch_of_ones_own_is_refused_before_a_byte_of_it_is_read(world: World, whose: str) -> None:
+    batch = (await send(world, "parkco", csv_file("x")))["BatchId"] if whose == "another" else "rbt_nothing"
+    assert await upload(world, "shopco", batch, b"x") == (404, 0)
+
+
+async def test_a_file_that_came_in_another_batch_is_refused_before_a_byte_of_it_is_read(world: World) -> None:
+    client, file = world.client("parkco"), csv_file("x")
+    first, second = [
+        (await client.call("POST", f"{V1}/referral-batches", body=declaration(file, number=number))).json()["Data"]
+        for number in ("n-1", "n-2")
+    ]
+    assert (await upload(world, "parkco", first["BatchId"], file))[0] == 202
+    assert await upload(world, "parkco", second["BatchId"], file) == (409, 0)
+
+
+async def test_a_batch_that_has_its_file_only_compares_what_comes_again(world: World) -> None:
+    """In pieces that are hashed and dropped: a partner that repeats itself fills no worker's memory."""
+    file = csv_file("x")
+    batch = await send(world, "parkco", file)
+    assert (await upload(world, "parkco", batch["BatchId"], file[:7], file[7:]))[0] == 202
+    assert (await upload(world, "parkco", batch["BatchId"], file[:7], b"another"))[0] == 422

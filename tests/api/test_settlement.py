@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from gateway.settlement.verify import verify_files
-from tests.api.settling import approve, calculate, close, issue, later, redeem, today
+from tests.api.settling import REASON, approve, calculate, close, issue, later, redeem, today
 from tests.api.settling import issued as settled
 from tests.conftest import World
 
@@ -56,25 +56,27 @@ async def test_closing_twice_is_closing_once(world: World) -> None:
 
 
 async def test_a_day_that_has_not_come_is_not_closed(world: World) -> None:
-    answer = await world.ops("ops-maker", "POST", f"/admin/v1/days/{later(today())}/closure")
+    answer = await world.ops("ops-maker", "POST", f"/admin/v1/days/{later(today())}/closure", json=REASON)
     assert (answer.status_code, answer.json()["code"]) == (409, "day_not_over")
 
 
 async def test_a_day_that_is_no_day_says_how_to_write_one(world: World) -> None:
-    answer = await world.ops("ops-maker", "POST", "/admin/v1/days/yesterday/closure")
+    answer = await world.ops("ops-maker", "POST", "/admin/v1/days/yesterday/closure", json=REASON)
     assert (answer.status_code, answer.json()["code"]) == (400, "body_malformed")
 
 
 async def test_no_statement_over_a_day_that_is_not_sealed(world: World) -> None:
     await redeem(world, "idt_1_a")
     answer = await world.ops(
-        "ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": "parkco", "ToDay": today()}
+        "ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": "parkco", "ToDay": today(), **REASON}
     )
     assert (answer.status_code, answer.json()["code"]) == (409, "day_not_sealed")
 
 
 async def test_no_statement_for_somebody_unknown(world: World) -> None:
-    answer = await world.ops("ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": "x", "ToDay": today()})
+    answer = await world.ops(
+        "ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": "x", "ToDay": today(), **REASON}
+    )
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_resource")
 
 
@@ -83,7 +85,7 @@ async def test_one_statement_is_in_the_making_at_a_time(world: World) -> None:
     await close(world, today())
     await calculate(world, today())
     answer = await world.ops(
-        "ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": "parkco", "ToDay": today()}
+        "ops-maker", "POST", "/admin/v1/statements", json={"PartnerId": "parkco", "ToDay": today(), **REASON}
     )
     assert (answer.status_code, answer.json()["code"]) == (409, "state_conflict")
 
@@ -162,7 +164,7 @@ async def test_a_closure_that_was_cut_off_is_carried_on(world: World) -> None:
     """The day was shut, and the process died before it was sealed: the chore seals it, with the same events."""
     await redeem(world, "idt_1_a")
     day = date.fromisoformat(today())
-    asked = await world.ops("ops-maker", "POST", f"/admin/v1/days/{day.isoformat()}/closure")
+    asked = await world.ops("ops-maker", "POST", f"/admin/v1/days/{day.isoformat()}/closure", json=REASON)
     assert asked.status_code == 202
     await world.sql("INSERT INTO business_day (day, state, changed_at_ms) VALUES ($1, 'SEALING', 1)", day)
     await redeem(world, "idt_1_b")

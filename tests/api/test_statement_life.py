@@ -1,6 +1,7 @@
 """A statement can fail or be refused: the next has a new number, and nothing is blocked."""
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -156,14 +157,16 @@ async def test_a_statements_file_is_for_nobody_elses_eyes(world: World) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == mode, path
 
 
-@pytest.mark.parametrize("spoilt", ["missing", "changed", "cut"])
+@pytest.mark.parametrize("spoilt", ["missing", "changed", "cut", "a pipe"])
 async def test_a_download_that_is_not_on_this_disk_is_made_again_byte_for_byte(world: World, spoilt: str) -> None:
     await redeem(world, "idt_1_a")
     statement = await issued(world, today())
     whole = (await download(world, statement["StatementId"])).content
     path = file_of(world, statement)
-    if spoilt == "missing":
+    if spoilt in ("missing", "a pipe"):
         path.unlink()
+        if spoilt == "a pipe":
+            os.mkfifo(path)
     else:
         path.write_bytes(whole.replace(b"1", b"2", 1) if spoilt == "changed" else whole[:-1])
     away = await download(world, statement["StatementId"])

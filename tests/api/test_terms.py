@@ -42,7 +42,7 @@ valid_from = {valid_from.isoformat()}
 min_pay_minor = 99_999
 """
     )
-    await apply(world.house.database, folder, POLICY_OPERATIONS, actor="test", now_ms=now_ms())
+    await apply(world.house.database, folder, POLICY_OPERATIONS, actor="test", reason="test", now_ms=now_ms())
     await world.house.foundation.feed.catch_up()
 
 

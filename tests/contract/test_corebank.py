@@ -105,17 +105,17 @@ async def test_customers_keep_their_data_out_of_texts(bank: Bank) -> None:
         assert secret not in repr(known) + repr(bank.account)
 
 
-async def test_accounts_are_the_customers_own(bank: Bank) -> None:
+async def test_accounts_are_the_customers_own_and_their_holder_is_told_by_the_number(bank: Bank) -> None:
     assert bank.account.currency == "CNY"
-    assert await bank.port.accounts("cus_unknown") == ()
-    assert await bank.port.balance("acc_unknown") is None
+    assert await bank.port.registered_holder(bank.account.identification) == bank.account.holder
+    unknown = (bank.port.accounts("cus_unknown"), bank.port.balance("acc_unknown"), bank.port.registered_holder("0"))
+    assert [await nothing for nothing in unknown] == [(), None, None]
     assert not await bank.port.funds_available("acc_unknown", Money(1, "CNY"))
 
 
 async def test_funds_are_there_up_to_the_balance_and_in_its_currency(bank: Bank) -> None:
     asked = [(DEMO_OPENING_MINOR, "CNY"), (DEMO_OPENING_MINOR + 1, "CNY"), (1, "EUR")]
-    answers = [await bank.port.funds_available(bank.account.account_id, Money(*money)) for money in asked]
-    assert answers == [True, False, False]
+    assert [await bank.port.funds_available(bank.account.account_id, Money(*m)) for m in asked] == [True, False, False]
 
 
 # --- orders ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from gateway.call import File
 from gateway.clock import to_ms
 from gateway.database import Database
 from gateway.keyring import Keyring
@@ -94,7 +95,7 @@ class Room:
         tokens = {row.partition(",")[0] for row in rows}
         said = Declaration(number, len(rows), hashlib.sha256(file).hexdigest(), len(tokens))
         batch = await self.batches.declare(partner_id, said, now_ms=now_ms)
-        return await self.batches.receive(partner_id, batch.batch_id, file=file, now_ms=now_ms)
+        return await self.batches.receive(partner_id, batch.batch_id, file=File.of(file), now_ms=now_ms)
 
     async def sql(self, statement: str, *values: object) -> list[dict[str, object]]:
         async with self.database.connection() as conn:

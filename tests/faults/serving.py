@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,14 +43,16 @@ class Serving:
         return int((self.home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
 
     def get(self, path: str) -> httpx.Response:
-        """On a connection of its own."""
-        return httpx.get(self.address + path, timeout=10, trust_env=False)
+        """On a connection of its own; to read the certificates of the world for it takes long on a busy machine."""
+        return httpx.get(self.address + path, timeout=10, trust_env=False, verify=False)
 
     def is_ready(self) -> bool:
         return is_ready(self.address)
 
     def log(self) -> str:
-        return (self.home.parent / "log").read_text(errors="replace")
+        """Nothing where it was sent elsewhere."""
+        written = self.home.parent / "log"
+        return written.read_text(errors="replace") if written.exists() else ""
 
     def end(self) -> float:
         """By SIGTERM; the seconds that it took."""
@@ -67,8 +69,10 @@ def _command(process: psutil.Process) -> str:
         return ""
 
 
-def eventually(question: Callable[[], bool], within_s: float = PATIENCE_S) -> None:
-    """Wait for a state that other processes bring about in their own time."""
+def eventually(
+    question: Callable[[], bool], within_s: float = PATIENCE_S, *, seen: Callable[[], object] = lambda: ""
+) -> None:
+    """Wait for a state that other processes bring about in their own time; `seen` is told where it does not come."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
@@ -77,7 +81,7 @@ def eventually(question: Callable[[], bool], within_s: float = PATIENCE_S) -> No
         except (httpx.HTTPError, ValueError, StopIteration, psutil.Error, OSError, IndexError):
             pass
         time.sleep(0.05)
-    pytest.fail(f"not within {within_s} s")
+    pytest.fail(f"not within {within_s} s {seen()}")
 
 
 def is_gone(pid: int) -> bool:
@@ -89,11 +93,26 @@ def is_gone(pid: int) -> bool:
 
 @contextmanager
 def serving(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = None) -> Iterator[Serving]:
-    """The whole gateway in a sandbox of its own."""
-    folder.chmod(0o755)
+    """The whole gateway in a sandbox of its own, ready."""
+    with starting(folder, workers=workers, more=more) as served:
+        eventually(lambda: served.is_ready() or served.process.poll() is not None, seen=served.log)
+        assert served.process.poll() is None, served.log()
+        yield served
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def starting(
+    folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = None, port: int = 0, log: int | None = None
+) -> Iterator[Serving]:
+    """The same, from its very beginning. `port`: of an earlier life; `log`: a descriptor in the place of a file."""
+    folder.chmod(0o755)
+    port = port or free_port()
     environ = {
         **os.environ,
         "PARASOL_DATA_DIR": str(Path(__file__).parents[2]),
@@ -102,12 +121,11 @@ def serving(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = 
     }
     command = [sys.executable, "-m", "gateway.cli", "serve", "--sandbox", "--home", str(folder / "home"),
                "--port", str(port), "--workers", str(workers)]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+    with ExitStack() as stack:
+        out = stack.enter_context((folder / "log").open("ab")) if log is None else log
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environ)
     served = Serving(process, f"http://127.0.0.1:{port}", folder / "home")
     try:
-        eventually(lambda: served.is_ready() or process.poll() is not None)
-        assert process.poll() is None, served.log()
         yield served
     finally:
         for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from gateway.call import File
 from gateway.database import Connection
 from gateway.referrals import receiving
 from gateway.referrals.batch import (
@@ -205,7 +206,7 @@ async def test_a_file_that_cannot_be_read_leaves_nothing(room: Room, content: by
     said = Declaration("n", 1, hashlib.sha256(content).hexdigest(), 1)
     batch = await room.batches.declare("parkco", said, now_ms=NOW)
     with pytest.raises(FileMalformed, match=message):
-        await room.batches.receive("parkco", batch.batch_id, file=content, now_ms=NOW)
+        await room.batches.receive("parkco", batch.batch_id, file=File.of(content), now_ms=NOW)
     assert (await room.batches.find("parkco", batch.batch_id)).state == "DECLARED"
     assert not await room.sql("SELECT FROM referral_row")
 
@@ -216,9 +217,9 @@ async def test_a_file_that_is_not_as_declared_leaves_nothing(room: Room, rows: i
     said = Declaration("n", rows, hashlib.sha256(file).hexdigest(), total)
     batch = await room.batches.declare("parkco", said, now_ms=NOW)
     with pytest.raises(FileNotAsDeclared, match=message):
-        await room.batches.receive("parkco", batch.batch_id, file=file, now_ms=NOW)
+        await room.batches.receive("parkco", batch.batch_id, file=File.of(file), now_ms=NOW)
     with pytest.raises(FileNotAsDeclared, match="SHA-256"):
-        await room.batches.receive("parkco", batch.batch_id, file=file + b"x", now_ms=NOW)
+        await room.batches.receive("parkco", batch.batch_id, file=File.of(file + b"x"), now_ms=NOW)
     assert not await room.sql("SELECT FROM referral_row")
 
 
@@ -259,4 +260,4 @@ async def test_a_second_upload_while_the_first_is_read_is_told_so(room: Room) ->
     async with room.database.transaction() as conn:
         await store.lock(conn, "parkco", batch.batch_id)
         with pytest.raises(FileArriving):
-            await room.batches.receive("parkco", batch.batch_id, file=file, now_ms=NOW)
+            await room.batches.receive("parkco", batch.batch_id, file=File.of(file), now_ms=NOW)

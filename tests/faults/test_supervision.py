@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,7 @@ import pytest
 
 from gateway.crew import SILENCE_S
 from tests.conftest import memory_folder
-from tests.faults.serving import EXIT_S, Serving, eventually, is_gone, serving
+from tests.faults.serving import EXIT_S, Serving, eventually, is_gone, serving, starting
 
 CALLERS = 8
 HUNG_S = SILENCE_S + 6.0  # to be noticed, and replaced on a busy machine
@@ -93,6 +93,27 @@ def test_reloading_where_nobody_serves_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_reload_whose_new_workers_do_not_start_leaves_the_old_ones_and_says_so(served: Serving) -> None:
+    before, key = both(served), served.home / "kek"
+    usual = key.read_text()
+    key.write_text("not a key")  # whoever starts now reads it
+    try:
+        done = reload_of(served)
+    finally:
+        key.write_text(usual)
+    assert (done.returncode, "old ones stay" in done.stderr) == (2, True), done.stderr + served.log()
+    assert "Traceback" not in done.stderr
+    assert served.workers() == before
+    assert served.is_ready()
+    assert reload_of(served).returncode == 0
+    assert not before & both(served)
+
+
+def reload_of(served: Serving) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "gateway.cli", "reload", "--home", str(served.home)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 def test_workers_that_die_again_and_again_end_nobody_else(served: Serving) -> None:
     """Two deaths within 5.5 s ended the whole gateway with status 1."""
     for _ in range(3):
@@ -126,11 +147,7 @@ def test_a_killed_postgresql_is_back_and_the_workers_have_waited(served: Serving
 def test_a_worker_without_its_database_waits_not_ready_instead_of_dying(served: Serving) -> None:
     """A restart of a worker while the database was away ended the whole gateway."""
     both(served)
-    postgres = psutil.Process(served.postmaster())
-    frozen = [postgres, *postgres.children()]
-    for process in frozen:
-        process.suspend()
-    try:
+    with frozen(served.postmaster()):
         for victim in served.workers():
             os.kill(victim, signal.SIGKILL)
         eventually(lambda: served.get("/readyz").json().get("missing") == "database")
@@ -141,9 +158,6 @@ def test_a_worker_without_its_database_waits_not_ready_instead_of_dying(served: 
             "configuration_stale",
             "1",
         )
-    finally:
-        for process in frozen:
-            process.resume()
     both(served)
 
 
@@ -151,13 +165,13 @@ async def test_leaving_says_so_first_answers_what_was_sent_and_ends_in_ten_secon
     """No request that was sent on an open connection is reset, and no process stays, PostgreSQL's neither."""
     with tempfile.TemporaryDirectory(prefix="parasol-leave-", dir=memory_folder()) as folder:
         with serving(Path(folder), more={"PARASOL_DRAIN_S": "3"}) as leaving:
-            pids = [child.pid for child in leaving.children()]
-            os.kill(leaving.postmaster(), signal.SIGKILL)  # so that its pid is another than at the start
-            eventually(lambda: not is_gone(leaving.postmaster()) and leaving.is_ready())
+            pids, killed = [child.pid for child in leaving.children()], leaving.postmaster()
+            os.kill(killed, signal.SIGKILL)  # so that its pid is another than at the start
+            eventually(lambda: leaving.postmaster() != killed and leaving.is_ready(), seen=leaving.log)
             pids.append(leaving.postmaster())
             async with calling(leaving.address) as callers:
                 ended = asyncio.create_task(asyncio.to_thread(leaving.end))
-                await asyncio.to_thread(eventually, lambda: is_leaving(leaving))
+                await asyncio.to_thread(says_that_it_leaves, leaving)
                 assert leaving.get("/healthz").headers["connection"] == "close"
                 took = await ended
             assert took < EXIT_S
@@ -166,10 +180,42 @@ async def test_leaving_says_so_first_answers_what_was_sent_and_ends_in_ten_secon
             eventually(lambda: all(is_gone(pid) for pid in pids), 2.0)
 
 
-def is_leaving(leaving: Serving) -> bool:
+def test_leaving_before_it_was_ever_ready_says_so_too_instead_of_refusing_connections() -> None:
+    """Who had just said that it was ready was not asked to drain, as its supervisor had not heard of it yet."""
+    with tempfile.TemporaryDirectory(prefix="parasol-early-", dir=memory_folder()) as folder:
+        with starting(Path(folder), workers=1, more={"PARASOL_DRAIN_S": "3"}) as early:
+            eventually(lambda: len(early.workers()) == 1, seen=early.log)
+            with frozen(early.postmaster()):
+                eventually(lambda: early.get("/readyz").json()["missing"] == "database", seen=early.log)
+                early.process.terminate()
+                says_that_it_leaves(early)
+
+
+def says_that_it_leaves(leaving: Serving) -> None:
     """While it drains it serves, but says at /readyz that it leaves; each answer closes its connection."""
-    answer = leaving.get("/readyz")
-    return (answer.status_code, answer.headers.get("connection")) == (503, "close")
+    seen: list[tuple[int, str | None]] = []
+
+    def says_so() -> bool:
+        answer = leaving.get("/readyz")
+        seen.append((answer.status_code, answer.headers.get("connection")))
+        return seen[-1] == (503, "close")
+
+    eventually(says_so, 12.0, seen=lambda: f"{seen}\n{leaving.log()}")
+
+
+@contextmanager
+def frozen(postmaster: int) -> Iterator[None]:
+    """PostgreSQL with all its server processes, stopped for a while."""
+    postgres = psutil.Process(postmaster)
+    stopped = [postgres, *postgres.children()]
+    for process in stopped:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 @pytest.mark.long

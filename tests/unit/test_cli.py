@@ -2,12 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from gateway.call import Operator
@@ -15,6 +21,9 @@ from gateway.cli import app
 from gateway.database import Database
 from gateway.provision import NotReadyToServe, check_provisioned, enrol_operator
 from tests.conftest import ROOT, settings_for
+
+PARASOL = str(Path(sys.executable).with_name("parasol"))
+WHY = ["--reason", "test"]
 
 
 @pytest.fixture
@@ -73,9 +82,9 @@ def test_serving_without_a_database_says_how_to_name_one(command: CliRunner) -> 
     assert "PARASOL_DATABASE_URL" in said(command.invoke(app, ["serve", "--port", "18099"]))
 
 
-@pytest.mark.parametrize("name", ["migrate", "diff", "apply"])
-def test_a_command_without_its_database_says_how_to_name_one(command: CliRunner, name: str) -> None:
-    assert "PARASOL_DATABASE_URL" in said(command.invoke(app, [name]))
+@pytest.mark.parametrize("line", [["migrate"], ["diff"], ["apply", *WHY]])
+def test_a_command_without_its_database_says_how_to_name_one(command: CliRunner, line: list[str]) -> None:
+    assert "PARASOL_DATABASE_URL" in said(command.invoke(app, line))
 
 
 def test_a_setting_that_does_not_exist_is_named(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +115,7 @@ def test_a_difference_is_shown_then_applied_then_gone(
     partner.write_text(partner.read_text().replace('name = "', 'name = "New ', 1))
     shown = command.invoke(app, ["diff", str(documents)])
     assert (shown.exit_code, "changed" in shown.output, "New " in shown.output) == (1, True, True)
-    assert command.invoke(app, ["apply", str(documents)]).exit_code == 0
+    assert command.invoke(app, ["apply", str(documents), *WHY]).exit_code == 0
     assert command.invoke(app, ["diff", str(documents)]).exit_code == 0
 
 
@@ -116,27 +125,32 @@ def test_a_bad_document_is_refused_whole_with_file_key_and_reason(
     monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
     partner = documents / "partners" / "parkco" / "partner.toml"
     partner.write_text(partner.read_text() + "\n[favourite]\ncolour = 1\n")
-    sentence = said(command.invoke(app, ["apply", str(documents)]))
+    sentence = said(command.invoke(app, ["apply", str(documents), *WHY]))
     assert "parkco/partner.toml" in sentence
     assert "favourite" in sentence
     assert command.invoke(app, ["diff", str(ROOT)]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["diff", "apply"])
+@pytest.mark.parametrize(("name", "reason"), [("diff", []), ("apply", WHY)])
 def test_the_folder_of_documents_is_that_of_serve(
-    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path, name: str
+    command: CliRunner,
+    monkeypatch: pytest.MonkeyPatch,
+    database_url: str,
+    documents: Path,
+    name: str,
+    reason: list[str],
 ) -> None:
     monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
     monkeypatch.setenv("PARASOL_DATA_DIR", str(documents))
-    assert command.invoke(app, [name]).exit_code == 0
+    assert command.invoke(app, [name, *reason]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["diff", "apply"])
+@pytest.mark.parametrize(("name", "reason"), [("diff", []), ("apply", WHY)])
 def test_a_folder_without_documents_is_named(
-    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path, name: str
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path, name: str, reason: list[str]
 ) -> None:
     monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
-    assert f"{tmp_path}/policies" in said(command.invoke(app, [name]))
+    assert f"{tmp_path}/policies" in said(command.invoke(app, [name, *reason]))
 
 
 def test_what_differs_can_be_read_by_a_program(
@@ -148,6 +162,48 @@ def test_what_differs_can_be_read_by_a_program(
     told = json.loads(command.invoke(app, ["diff", str(documents), "--json"]).stdout)
     assert [(each["Step"], each["Id"]) for each in told["Document"]] == [("changed", "parkco")]
     assert told["Document"][0]["Difference"][0]["Key"] == "$.partner.name"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [("parasol ap", "apply"), ("parasol demo --park", "--parking-day"), ("parasol audit ", "verify")],
+)
+def test_the_shell_completes_commands_and_options(words: str, offered: str) -> None:
+    asked = {"_PARASOL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    told = subprocess.run([PARASOL], env={**os.environ, **asked}, capture_output=True, text=True, check=False)
+    assert told.stdout.split() == [offered]
+
+
+def test_the_shells_completion_can_be_shown_and_installed() -> None:
+    told = subprocess.run([PARASOL, "--show-completion", "bash"], capture_output=True, text=True, check=True)
+    assert "complete -o default -F _parasol_completion parasol" in told.stdout
+    assert "--install-completion" in subprocess.run([PARASOL, "--help"], capture_output=True, text=True).stdout
+
+
+def commands_in_documents() -> list[tuple[str, str]]:
+    """Every `parasol …` line that a page, a README or a guide tells somebody to type: its file and its words."""
+    files = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "gateway").rglob("templates/*.html")]
+    typed = re.compile(r"^(?:\$ )?parasol ([a-z].+)$|`parasol ([a-z][^`]+)`", re.MULTILINE)
+    return [
+        (path.name, one or other)
+        for path in sorted(files)
+        for one, other in typed.findall(path.read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(("file", "words"), commands_in_documents())
+def test_what_a_document_tells_to_type_exists(file: str, words: str) -> None:
+    """A page once told of an option of another command."""
+    group: Any = get_command(app)
+    names = re.findall(r"^[a-z-]+|(?<= )[a-z-]+", words.partition(" #")[0])
+    assert names, f"{file} names no command"
+    while names and isinstance(group, TyperGroup):
+        known = group.commands
+        assert names[0] in known, f"{file}: {names[0]}"
+        group = known[names.pop(0)]
+    if group.name != "verify":  # the stand-alone verifier reads its own arguments
+        options = {option for parameter in group.params for option in parameter.opts} | {"--help"}
+        assert set(re.findall(r"(?<=\W)--[a-z-]+", words.partition(" #")[0])) <= options, f"{file}: parasol {words}"
 
 
 def test_the_version_is_said_by_an_option_too(command: CliRunner) -> None:
@@ -168,7 +224,7 @@ async def test_serving_without_operators_says_how_to_enrol_one(
     await database_without(database, "operator")
     with pytest.raises(NotReadyToServe, match="parasol enrol"):
         await check_provisioned(settings_for(home, database_url))
-    await enrol_operator(database, Operator("olga", "Olga", "maker"), actor="test")
+    await enrol_operator(database, Operator("olga", "Olga", "maker"), actor="test", reason="test")
     await check_provisioned(settings_for(home, database_url))
 
 

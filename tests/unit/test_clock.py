@@ -14,16 +14,20 @@ from hypothesis import strategies as st
 
 import gateway
 from gateway.clock import (
+    CLOCK_SKEW_MS,
     EARLIEST_MS,
     END_MS,
     Day,
     Moment,
     MomentBeyond,
+    MomentInFuture,
     MomentMalformed,
     MomentOutOfRange,
+    MomentTooLate,
     MomentUnreadable,
     asked_ms,
     local_day,
+    moment_ms,
     read_day,
     read_moment,
     rfc3339,
@@ -105,6 +109,20 @@ def test_the_bounds_are_the_years_2000_to_9998_in_utc() -> None:
         with pytest.raises(MomentBeyond):
             read_moment(beyond)
     assert to_ms(read_moment("1999-12-31T23:59:00-00:01")) == EARLIEST_MS
+
+
+def test_a_partner_tells_from_the_last_moment_that_is_not_too_late_to_the_last_that_a_fast_clock_shows() -> None:
+    now_ms = to_ms(read_moment("2026-11-23T08:00:00Z"))
+
+    def told(text: str) -> int:
+        return moment_ms(read_moment(text), now_ms=now_ms, path="$", late_ms=900_000)
+
+    assert told("2026-11-23T07:45:00Z") == now_ms - 900_000
+    assert told("2026-11-23T08:01:00Z") == now_ms + CLOCK_SKEW_MS
+    with pytest.raises(MomentTooLate, match="15 minutes"):
+        told("2026-11-23T07:44:59.999Z")
+    with pytest.raises(MomentInFuture):
+        told("2026-11-23T08:01:00.001Z")
 
 
 def test_a_query_may_leave_time_and_zone_out() -> None:

@@ -56,6 +56,10 @@ class SandboxBank:
         async with self.database.connection() as conn:
             return tuple(_account(row) for row in await store.accounts(conn, customer_id))
 
+    async def registered_holder(self, account_number: str) -> str | None:
+        async with self.database.connection() as conn:
+            return await store.holder_of(conn, account_number)
+
     async def balance(self, account_id: str) -> Balance | None:
         async with self.database.connection() as conn:
             row = await store.account(conn, account_id)

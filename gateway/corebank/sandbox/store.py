@@ -107,6 +107,13 @@ async def account(conn: Connection, account_id: str) -> Record | None:
     return await conn.fetchrow(f"SELECT {_ACCOUNT} FROM sandbox_bank.account WHERE account_id = $1", account_id)
 
 
+async def holder_of(conn: Connection, identification: str) -> str | None:
+    found: str | None = await conn.fetchval(
+        "SELECT holder FROM sandbox_bank.account WHERE identification = $1", identification
+    )
+    return found
+
+
 async def movements(
     conn: Connection, account_id: str, *, from_ms: int, to_ms: int, after: int, limit: int
 ) -> list[Record]:

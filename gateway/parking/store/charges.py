@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from asyncpg import Record
 
 from gateway.database import Connection
+from gateway.database.idempotency import KeyedRequest
 from gateway.parking.charge import RETRY_MS
 from gateway.parking.model import Charge, ChargeState, Refund, RefundState
 
@@ -15,15 +16,27 @@ _REFUND = """refund_id, charge_id, partner_id, state, amount_minor, cash_minor, 
     next_try_ms, created_at_ms, changed_at_ms"""
 
 
-async def add_charge(conn: Connection, charge: Charge) -> None:
+async def add_charge(conn: Connection, charge: Charge, keyed: KeyedRequest) -> None:
     await conn.execute(
-        f"""INSERT INTO parking_charge ({_CHARGE})
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)""",  # noqa: S608
+        f"""INSERT INTO parking_charge ({_CHARGE}, idempotency_key, request_hash)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)""",  # noqa: S608
         charge.charge_id, charge.session_id, charge.partner_id, charge.state.value, charge.currency, charge.fee_minor,
         charge.discount_minor, charge.offer_id, charge.redemption_id, charge.payment_id, charge.mandate_id,
         charge.creditor_account, charge.reason, charge.refunded_minor, charge.tries, charge.next_try_ms,
-        charge.created_at_ms, charge.changed_at_ms,
+        charge.created_at_ms, charge.changed_at_ms, keyed.key, keyed.request_hash,
     )  # fmt: skip
+
+
+async def charge_by_key(conn: Connection, keyed: KeyedRequest) -> Charge | None:
+    """The charge that this key has made. Raises IdempotencyKeyReused."""
+    row = await conn.fetchrow(
+        "SELECT charge_id, request_hash FROM parking_charge WHERE partner_id = $1 AND idempotency_key = $2",
+        keyed.partner_id, keyed.key,
+    )  # fmt: skip
+    if row is None:
+        return None
+    keyed.check_same(row["request_hash"])
+    return await get_charge(conn, row["charge_id"])
 
 
 async def find_charge(conn: Connection, charge_id: str) -> Charge | None:
@@ -80,14 +93,27 @@ async def due_charges(conn: Connection, *, now_ms: int, limit: int) -> Sequence[
     return [_charge(row) for row in rows]
 
 
-async def add_refund(conn: Connection, refund: Refund) -> bool:
+async def refund_by_key(conn: Connection, keyed: KeyedRequest) -> Refund | None:
+    """The refund that this key has made. Raises IdempotencyKeyReused."""
+    row = await conn.fetchrow(
+        "SELECT refund_id, request_hash FROM parking_refund WHERE partner_id = $1 AND idempotency_key = $2",
+        keyed.partner_id, keyed.key,
+    )  # fmt: skip
+    if row is None:
+        return None
+    keyed.check_same(row["request_hash"])
+    return await get_refund(conn, row["refund_id"])
+
+
+async def add_refund(conn: Connection, refund: Refund, keyed: KeyedRequest) -> bool:
     """False: another refund of the charge is pending."""
     added = await conn.fetchval(
-        f"""INSERT INTO parking_refund ({_REFUND}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        f"""INSERT INTO parking_refund ({_REFUND}, idempotency_key, request_hash)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
             ON CONFLICT (charge_id) WHERE state = 'PENDING' DO NOTHING RETURNING true""",  # noqa: S608
         refund.refund_id, refund.charge_id, refund.partner_id, refund.state.value, refund.amount_minor,
         refund.cash_minor, refund.discount_minor, refund.reason, refund.tries, refund.next_try_ms,
-        refund.created_at_ms, refund.changed_at_ms,
+        refund.created_at_ms, refund.changed_at_ms, keyed.key, keyed.request_hash,
     )  # fmt: skip
     return bool(added)
 

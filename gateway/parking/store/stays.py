@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from asyncpg import Record
 
 from gateway.database import Connection
+from gateway.database.idempotency import KeyedRequest
 from gateway.parking.model import Agreement, BlockReason, Session, SessionStatus
 
 _AGREEMENT = """agreement_id, partner_id, plate_digest, plate_masked, consent_id, subject_token, status,
@@ -59,35 +60,36 @@ async def owes(conn: Connection, partner_id: str, plate_digest: str) -> bool:
     )  # fmt: skip
 
 
-async def park(conn: Connection, session: Session, *, capacity: int) -> Session:
+async def park(conn: Connection, session: Session, keyed: KeyedRequest, *, capacity: int) -> Session:
     """Write a session that may begin; it comes back BLOCKED where the plate is inside or the lot is full."""
-    if not await _insert(conn, session):
-        return await block(conn, session, BlockReason.ALREADY_PARKED)
+    if not await _insert(conn, session, keyed):
+        return await block(conn, session, BlockReason.ALREADY_PARKED, keyed)
     if not await _take_space(conn, session, capacity=capacity):
         await conn.execute("DELETE FROM parking_session WHERE session_id = $1", session.session_id)
-        return await block(conn, session, BlockReason.LOT_FULL)
+        return await block(conn, session, BlockReason.LOT_FULL, keyed)
     return session
 
 
-async def block(conn: Connection, session: Session, reason: BlockReason) -> Session:
+async def block(conn: Connection, session: Session, reason: BlockReason, keyed: KeyedRequest) -> Session:
     """Write the entry as blocked: the record of why the barrier asked for another way to pay."""
     blocked = Session(
         session.session_id, session.partner_id, session.site_id, session.plate_digest, session.plate_masked,
         session.agreement_id, SessionStatus.BLOCKED, reason, session.entered_at_ms, None, session.created_at_ms,
         session.changed_at_ms,
     )  # fmt: skip
-    await _insert(conn, blocked)
+    await _insert(conn, blocked, keyed)
     return blocked
 
 
-async def _insert(conn: Connection, session: Session) -> bool:
+async def _insert(conn: Connection, session: Session, keyed: KeyedRequest) -> bool:
     added = await conn.fetchval(
-        f"""INSERT INTO parking_session ({_SESSION}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        f"""INSERT INTO parking_session ({_SESSION}, idempotency_key, request_hash)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
             ON CONFLICT (partner_id, plate_digest) WHERE status IN ('PARKED', 'CHARGING') DO NOTHING
             RETURNING true""",  # noqa: S608
         session.session_id, session.partner_id, session.site_id, session.plate_digest, session.plate_masked,
         session.agreement_id, session.status.value, session.block_reason, session.entered_at_ms, session.left_at_ms,
-        session.created_at_ms, session.changed_at_ms,
+        session.created_at_ms, session.changed_at_ms, keyed.key, keyed.request_hash,
     )  # fmt: skip
     return bool(added)
 
@@ -119,6 +121,18 @@ async def parked_cars(conn: Connection, partner_id: str) -> Mapping[str, int]:
 async def find_session(conn: Connection, session_id: str) -> Session | None:
     row = await conn.fetchrow(f"SELECT {_SESSION} FROM parking_session WHERE session_id = $1", session_id)  # noqa: S608
     return _session(row) if row else None
+
+
+async def session_by_key(conn: Connection, keyed: KeyedRequest) -> Session | None:
+    """The session that this key has made. Raises IdempotencyKeyReused."""
+    row = await conn.fetchrow(
+        "SELECT session_id, request_hash FROM parking_session WHERE partner_id = $1 AND idempotency_key = $2",
+        keyed.partner_id, keyed.key,
+    )  # fmt: skip
+    if row is None:
+        return None
+    keyed.check_same(row["request_hash"])
+    return await find_session(conn, row["session_id"])
 
 
 async def lock_session(conn: Connection, session_id: str) -> Session:

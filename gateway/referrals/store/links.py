@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.database import Connection
+from gateway.database.expiry import Expiry
 from gateway.referrals.model import Link
 
 _COLUMNS = """link_id, partner_id, landing, campaign, site, created_at_ms, expires_at_ms, jws_header, jws_signature"""
+
+SCANS = Expiry(  # those that led nowhere: they say where an unknown person was
+    "referral_scan", "presented_by IS NULL AND expires_at_ms < $1", kept_ms=30 * 86_400_000
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +83,6 @@ async def present(conn: Connection, tickets: Sequence[tuple[bytes, str, int]]) -
         )
         for row in rows
     ]  # fmt: skip
-
-
-async def forget_scans(conn: Connection, *, before_ms: int, limit: int) -> int:
-    """Scans that led nowhere are not kept: they say where an unknown person was."""
-    rows = await conn.fetch(
-        """DELETE FROM referral_scan WHERE ticket_sha256 IN (
-               SELECT ticket_sha256 FROM referral_scan WHERE presented_by IS NULL AND expires_at_ms < $1
-               ORDER BY expires_at_ms LIMIT $2)
-           RETURNING 1""",
-        before_ms, limit,
-    )  # fmt: skip
-    return len(rows)
 
 
 def _link(row: Any) -> Link:

@@ -28,12 +28,16 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a file must be: of this partner and bank, signed with one of these keys; None where nobody said."""
+    """What a file must be: of this partner and bank, signed with one of these keys; None where nobody said.
+
+    `pinned_by`: the folder's file that names the keys, empty where the command does.
+    """
 
     thumbprints: frozenset[str] | None = None
     partner: str | None = None
     bank: str | None = None
     said_by: str = "the command"
+    pinned_by: str = ""
 
 
 def given(jwks: Mapping[str, Any] | None, thumbprints: Sequence[str], *, partner: str | None) -> Expected:
@@ -89,6 +93,7 @@ def expected_of(path: Path, command: Expected) -> Expected:
     return Expected(
         command.thumbprints or known.thumbprints, command.partner or known.partner,
         None if command.partner else known.bank, known.said_by if command.partner is None else command.said_by,
+        pinned_by="" if command.thumbprints else known.said_by,
     )  # fmt: skip
 
 

@@ -214,6 +214,8 @@ def _report(found: Found, expected: Expected) -> FileReport:
     days = manifest.days if manifest is not None else ()
     if empty := sum(1 for day in days if day.head["event_count"] and not day.size):
         found.notes.append(("empty", str(empty)))
+    if expected.pinned_by:  # it may have come with the file: then it is the file's own word
+        found.notes.append(("pinned_by", expected.pinned_by))
     totals = manifest.totals if manifest is not None and isinstance(manifest.totals, dict) else {}
     return FileReport(
         found.name, found.sha256, header.get("statement_id", ""), header.get("partner", ""),

@@ -13,6 +13,8 @@ ENGLISH: Mapping[str, str] = {
     "rests": "statement {fact} was not given: the opening rests on the bank's word",
     "empty": "that {fact} of its days hold nothing of this partner rests on the bank's signed word",
     "currencies": "events that statements of other currencies settle: {fact}",
+    "pinned_by": "the pinned keys are those of {fact}: that one holds only if --remember wrote it here; one that came "
+                 "with the file proves nothing",
     "accepted": "accepted", "refused": "REFUSED", "unknown": "proofs hold, SIGNER UNKNOWN",
     "all_accepted": "ACCEPTED: {count} file(s); every signature, proof, event, line and total was recomputed.",
     "all_unknown": "PROOFS HOLD, SIGNER UNKNOWN: {count} file(s) are right in themselves, but anybody could have made "
@@ -31,6 +33,7 @@ CHINESE: Mapping[str, str] = {
     "rests": "未提供上一份对账单 {fact}：期初数仅凭银行所述",
     "empty": "其中 {fact} 天没有该合作方的事件，仅凭银行签名所述",
     "currencies": "由其他币种对账单结算的事件：{fact}",
+    "pinned_by": "固定的密钥取自 {fact}：仅当该文件由本机 --remember 写入时方可信；随对账单一同收到的不能证明任何事",
     "accepted": "通过", "refused": "拒绝", "unknown": "证明成立，签名者未知",
     "all_accepted": "通过：{count} 份对账单的签名、证明、事件、明细与合计已全部重新计算，完全一致。",
     "all_unknown": "证明成立，签名者未知：{count} 份对账单自身无误，但任何人都可能制作。请与银行核对密钥指纹，"

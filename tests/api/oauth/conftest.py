@@ -46,6 +46,7 @@ from tests.conftest import settings_for, with_database
 from tests.unit.oauth.signing import ISSUER, KEYS, app, public_jwk
 
 CALLBACK = "https://parkco.example/cb?x=1"
+SETTLEMENT, PAYEE = "62228888", "ParkCo Parking (Shanghai) Ltd"  # the account agreed, and its holder as the bank knows
 VRP = {
     "ReadRefundAccount": "Yes",
     "ControlParameters": {
@@ -56,7 +57,7 @@ VRP = {
         "VRPType": ["UK.OBIE.VRPType.Other"],
         "PSUAuthenticationMethods": ["UK.OBIE.SCANotRequired"],
     },
-    "Initiation": {"CreditorAccount": {"Name": "ParkCo City Parking", "Identification": "1", "SchemeName": "x"}},
+    "Initiation": {"CreditorAccount": {"Name": "ParkCo City Parking", "Identification": SETTLEMENT, "SchemeName": "x"}},
 }
 GENEROUS = dict.fromkeys(("client", "page", "log-in"), AddressRule(Rate(1_000_000, 1_000_000), refused_only=False))
 AIS = {"Permissions": ["ReadAccountsBasic", "ReadBalances", "ReadTransactionsBasic", "ReadTransactionsDebits"]}
@@ -230,7 +231,7 @@ def _snapshot() -> Snapshot:
 
 def _partner(of: App) -> Partner:
     name = {"parkco": ("ParkCo City Parking", "泊客城市停车")}.get(of.partner_id, ("ShopCo", "小店"))
-    return Partner(of.partner_id, *name, "trade", PartnerState.ACTIVE, "p", (of,))
+    return Partner(of.partner_id, *name, "trade", PartnerState.ACTIVE, "p", (of,), settlement_account=SETTLEMENT)
 
 
 def _operations(*rooms: Any) -> Any:
@@ -252,11 +253,11 @@ async def one_server(home: Path, server_url: str, template: str) -> AsyncIterato
     async with database.transaction() as conn:
         await keyring.ensure(conn)
     counter, bank = Counter(database), SandboxBank(database, Clock(now_ms))
-    await counter.seed([], currency="CNY")
+    await counter.seed([(SETTLEMENT, PAYEE)], currency="CNY")
     keeper: Any = Keeper(_snapshot())
     oauth = OAuthApi.build(
         settings, database=database, keyring=keyring, snapshots=keeper, corebank=bank, counter=counter,
-        limiter=Limiter(None),
+        limiter=Limiter(None), throttle=Throttle(None, secret=b"log-ins of tests"),
     )  # fmt: skip
     vouching = Vouching(bank, IdentityKeys(database, keyring))
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)

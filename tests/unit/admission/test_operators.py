@@ -27,7 +27,7 @@ async def _book(database: Database) -> OperatorBook:
 async def test_an_enrolled_key_says_who_it_is(bare_database: Database) -> None:
     key = new_operator_key()
     async with bare_database.transaction() as conn:
-        assert await enrol(conn, OLGA, key, actor="tester", now_ms=NOW)
+        assert await enrol(conn, OLGA, key, actor="tester", reason="test", now_ms=NOW)
     book = await _book(bare_database)
     assert book.recognise(f"Bearer {key}") == OLGA
     assert book.recognise(f"bearer {key}") == OLGA
@@ -36,7 +36,7 @@ async def test_an_enrolled_key_says_who_it_is(bare_database: Database) -> None:
 async def test_any_other_header_is_refused_alike(bare_database: Database) -> None:
     key = new_operator_key()
     async with bare_database.transaction() as conn:
-        await enrol(conn, OLGA, key, actor="tester", now_ms=NOW)
+        await enrol(conn, OLGA, key, actor="tester", reason="test", now_ms=NOW)
     book = await _book(bare_database)
     for header in (None, "", "Bearer", f"Basic {key}", f"Bearer {key[:-1]}0x", f"Bearer {new_operator_key()}", key):
         with pytest.raises(OperatorNotAccepted) as refused:
@@ -47,23 +47,25 @@ async def test_any_other_header_is_refused_alike(bare_database: Database) -> Non
 async def test_a_revoked_key_opens_nothing_once_the_worker_has_heard(bare_database: Database) -> None:
     key = new_operator_key()
     async with bare_database.transaction() as conn:
-        await enrol(conn, OLGA, key, actor="tester", now_ms=NOW)
+        await enrol(conn, OLGA, key, actor="tester", reason="test", now_ms=NOW)
     book = await _book(bare_database)
     async with bare_database.transaction() as conn:
-        assert await revoke(conn, "olga", actor="tester", now_ms=NOW)
-        assert not await revoke(conn, "olga", actor="tester", now_ms=NOW)
+        assert await revoke(conn, "olga", actor="tester", reason="test", now_ms=NOW)
+        assert not await revoke(conn, "olga", actor="tester", reason="test", now_ms=NOW)
     await book.refresh(CHANGED)
     with pytest.raises(OperatorNotAccepted):
         book.recognise(f"Bearer {key}")
     async with bare_database.transaction() as conn:
-        assert not await enrol(conn, OLGA, key, actor="tester", now_ms=NOW), "the same key does not come back"
+        assert not await enrol(conn, OLGA, key, actor="tester", reason="test", now_ms=NOW), (
+            "the same key does not come back"
+        )
 
 
 async def test_a_new_key_takes_the_place_of_the_old(bare_database: Database) -> None:
     old, new = new_operator_key(), new_operator_key()
     for key in (old, new):
         async with bare_database.transaction() as conn:
-            await enrol(conn, OLGA, key, actor="tester", now_ms=NOW)
+            await enrol(conn, OLGA, key, actor="tester", reason="test", now_ms=NOW)
     book = await _book(bare_database)
     assert book.recognise(f"Bearer {new}") == OLGA
     with pytest.raises(OperatorNotAccepted):
@@ -73,7 +75,7 @@ async def test_a_new_key_takes_the_place_of_the_old(bare_database: Database) -> 
 async def test_the_database_holds_no_key(bare_database: Database) -> None:
     key = new_operator_key()
     async with bare_database.transaction() as conn:
-        await enrol(conn, OLGA, key, actor="tester", now_ms=NOW)
+        await enrol(conn, OLGA, key, actor="tester", reason="test", now_ms=NOW)
         rows = [str(dict(row)) for table in ("operator", "audit") for row in await conn.fetch(f"SELECT * FROM {table}")]
     assert not any(key[4:] in row for row in rows)
 

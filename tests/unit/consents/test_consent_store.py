@@ -8,7 +8,7 @@ from gateway.consents.book import ConsentBook
 from gateway.consents.consent import Consent, ConsentKind
 from gateway.database import Database
 from gateway.database.changes import Change
-from gateway.oauth.expiry import expire_consents_due, forget_due
+from gateway.oauth.expiry import expire_consents_due
 from gateway.refusal import ForeignResource, UnknownResource
 
 NOW = 1_790_000_000_000
@@ -121,13 +121,3 @@ async def test_the_book_forgets_what_the_feed_says_has_changed(bare_database: Da
 async def test_the_book_knows_no_unknown_consent(bare_database: Database) -> None:
     with pytest.raises(UnknownResource):
         await ConsentBook(bare_database).get("cns_none")
-
-
-async def test_the_chore_forgets_only_what_is_over(bare_database: Database) -> None:
-    async with bare_database.transaction() as conn:
-        await store.revoke_grant(conn, "grt_old", now_ms=NOW)
-        await conn.execute("INSERT INTO spent_proof VALUES ($1, $2), ($3, $4)", b"old", NOW, b"new", NOW + 10**9)
-    assert await forget_due(bare_database, NOW + 1) == 1
-    assert await forget_due(bare_database, NOW + store.TOKEN_LIFE_MS + 1) == 1
-    async with bare_database.connection() as conn:
-        assert [row[0] for row in await conn.fetch("SELECT digest FROM spent_proof")] == [b"new"]

@@ -173,7 +173,7 @@ async def _trial_balance(database: Database) -> Any:
 async def _forget(database: Database) -> None:
     """Each run begins with empty tables; the book itself never lets anybody do this."""
     async with past_all_rules(database.url) as conn:
-        await conn.execute("TRUNCATE redemption, counter, idempotency, event, ledger_entry, ledger_posting")
+        await conn.execute("TRUNCATE redemption, redemption_step, counter, event, ledger_entry, ledger_posting")
 
 
 async def test_no_sequence_of_steps_overspends_or_loses_a_fen(database: Database) -> None:

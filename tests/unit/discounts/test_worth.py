@@ -2,15 +2,19 @@
 
 import asyncio
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
 
 from gateway.database import Database
+from gateway.discounts import redemption as rules
+from gateway.discounts.batches import Step, step_batch
 from gateway.discounts.conditions import OfferNotApplicable
 from gateway.discounts.limits import CustomerUnknown, OfferExhausted, OrderHasOffer
 from gateway.discounts.model import Redemption
-from gateway.discounts.redemption import HoldExpired, RedemptionBound
+from gateway.discounts.redemption import FinalOrder, HoldExpired, RedemptionBound
+from gateway.ids import new_id
 from gateway.money import CurrencyDiffers
 from gateway.partners.occasion import UnknownSite
 from gateway.partners.snapshot import TermsUnreadable
@@ -67,8 +71,9 @@ async def test_a_site_that_is_not_the_partners_any_more_gets_nothing(database: D
 async def test_holding_at_21_59_keeps_the_offer(database: Database) -> None:
     until_ten = contract({**ONE_FEN, "when": {"time": "07:00-22:00", "weekday": [1]}})
     desk, at_21_59 = desk_with(database, until_ten), NOW_MS - 14 * 60_000  # NOW_MS is 22:13 in Shanghai
-    held = await hold(desk, 1200, now_ms=at_21_59, occurred_at_ms=at_21_59)
-    assert (await confirm(desk, held, now_ms=at_21_59 + 5 * 60_000)).discount_minor == 1199
+    for told_ms in (at_21_59, at_21_59 + 6 * 60_000):
+        held = await hold(desk, 1200, now_ms=told_ms, occurred_at_ms=at_21_59)
+        assert (await confirm(desk, held, now_ms=told_ms + 5 * 60_000)).discount_minor == 1199
     with pytest.raises(OfferNotApplicable, match="time"):
         await hold(desk, 1200)
 
@@ -110,6 +115,37 @@ async def test_a_cap_is_shared_out_one_after_the_other_within_a_batch(database: 
     done = await asyncio.gather(*(confirm(desk, held) for held in holds))
     assert [legs(one)["partner"] for one in done] == [400, 400, 200, 0]
     assert [one.funding.cap_left for one in done] == [{"partner": left} for left in (1000, 600, 200, 0)]  # type: ignore[union-attr]
+
+
+async def locked_out(database: Database, batch: "asyncio.Task[Any]", *, batches: int) -> None:
+    """Wait until so many batches wait for a lock, or this one is through."""
+    waits = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+    async with database.connection() as conn:
+        while not batch.done() and await conn.fetchval(waits) < batches:
+            await asyncio.wait((batch,), timeout=0.01)
+
+
+async def test_batches_of_two_workers_wait_for_each_other_and_never_in_a_ring(database: Database) -> None:
+    """One asks a cap, and so locks its funder's counter before all others; both grant an offer that has none."""
+    fund = [{"party": "bank", "bps": 6000}, {"party": "partner", "bps": 4000, "cap_minor": 1000, "overflow": "bank"}]
+    terms = contract({**ONE_FEN, "fund": fund}, TEN_OFF)
+    desk = desk_with(database, terms)
+    await confirm(desk, await hold(desk, 1001, offer="ten"))  # its counters are there
+    steps = []
+    for offer in ("first-park", "ten", "ten"):
+        held = await hold(desk, 1001, offer=offer)
+        rule = partial(
+            rules.confirm, final=FinalOrder(), charge_id=None, event_id=new_id("evt"), key="c", now_ms=NOW_MS
+        )
+        steps.append(Step("parkco", held.redemption_id, None, NOW_MS, rule, funds=True))
+    async with asyncio.TaskGroup() as group:
+        async with database.transaction() as conn:
+            await conn.execute("SELECT FROM counter WHERE name = 'budget|parkco-2026|first-park|CNY' FOR UPDATE")
+            one = group.create_task(step_batch(database, steps[:2], terms=lambda _: terms))
+            await locked_out(database, one, batches=1)
+            other = group.create_task(step_batch(database, steps[2:], terms=lambda _: terms))
+            await locked_out(database, other, batches=2)
+    assert [type(answer) for answer in (*one.result(), *other.result())] == [Redemption] * 3
 
 
 async def test_a_reversal_gives_no_room_back(database: Database) -> None:

@@ -13,7 +13,7 @@ from gateway.parking.charge import ChargeRunning, SessionNotOpen
 from gateway.parking.model import ChargeState, RefundState, SessionStatus
 from gateway.parking.store import stays
 from tests.desks import NOW_MS, ONE_FEN, counters, events
-from tests.lots import HOUR_MS, FundsShort, lot_exit, lot_with, refund
+from tests.lots import HOUR_MS, FundsShort, by_key, lot_exit, lot_with, refund
 
 
 async def test_a_car_pays_one_fen_and_the_funders_pay_the_rest(database: Database) -> None:
@@ -32,7 +32,7 @@ async def test_the_same_key_again_finds_the_charge_and_takes_no_more_money(datab
     first = await lot.barrier.charge(leaving, now_ms=NOW_MS)
     assert await lot.barrier.charge(leaving, now_ms=NOW_MS + 1) == first
     with pytest.raises(SessionNotOpen):
-        await lot.barrier.charge(replace(leaving, session=await lot.session(), key="other"), now_ms=NOW_MS)
+        await lot.barrier.charge(replace(leaving, session=await lot.session(), keyed=by_key("other")), now_ms=NOW_MS)
     assert lot.bank.taken == {first.payment_id: 1}
 
 
@@ -45,7 +45,7 @@ async def test_a_rejected_payment_becomes_a_debt_and_the_discount_returns(databa
     assert (await counters(database))["budget|parkco-2026|first-park|CNY"] == (0, 0, 0)
     async with database.connection() as conn:
         assert await stays.owes(conn, "parkco", "p")
-    paid = await lot.barrier.charge(replace(leaving, session=await lot.session(), key="again"), now_ms=NOW_MS)
+    paid = await lot.barrier.charge(replace(leaving, session=await lot.session(), keyed=by_key("again")), now_ms=NOW_MS)
     assert paid.state is ChargeState.SUCCESS
     async with database.connection() as conn:
         assert not await stays.owes(conn, "parkco", "p")
@@ -80,7 +80,7 @@ async def test_a_lost_answer_keeps_the_barrier_closed_until_the_bank_has_said_it
     charge = await lot.barrier.charge(await lot.park(), now_ms=NOW_MS)
     assert charge.state is ChargeState.PAYING
     with pytest.raises(ChargeRunning):
-        await lot.barrier.charge(replace(await lot_exit(lot), key="other"), now_ms=NOW_MS)
+        await lot.barrier.charge(replace(await lot_exit(lot), keyed=by_key("other")), now_ms=NOW_MS)
     await lot.barrier.resume_charges_due(NOW_MS + 60_000)
     assert (await lot.charge_now(charge)).state is ChargeState.SUCCESS
     assert lot.bank.taken == {charge.payment_id: 1}

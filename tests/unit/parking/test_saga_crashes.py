@@ -11,7 +11,7 @@ from gateway.discounts.redemption import HoldExpired
 from gateway.ledger.store import trial_balance
 from gateway.parking.model import Charge, ChargeState, RefundState, SessionStatus
 from tests.desks import NOW_MS, counters, events, hold
-from tests.lots import HOUR_MS, Lot, lot_with, refund
+from tests.lots import HOUR_MS, Lot, by_key, lot_with, refund
 
 BUDGET = "budget|parkco-2026|first-park|CNY"
 
@@ -50,10 +50,10 @@ async def test_after_that_crash_another_request_of_the_same_stay_still_has_the_o
     lot = lot_with(database, "ACSC")
     leaving = await lot.park()
     left_behind = await lot.barrier._hold(leaving, now_ms=NOW_MS)
-    paid = await lot.barrier.charge(replace(leaving, key="another"), now_ms=NOW_MS + 1)
+    paid = await lot.barrier.charge(replace(leaving, keyed=by_key("another")), now_ms=NOW_MS + 1)
     assert (paid.state, paid.payable_minor) == (ChargeState.SUCCESS, 1)
     with pytest.raises(HoldExpired):
-        await lot.barrier._begin(replace(await lot.park("q"), key="late"), left_behind, now_ms=NOW_MS + 2)
+        await lot.barrier._begin(replace(await lot.park("q"), keyed=by_key("late")), left_behind, now_ms=NOW_MS + 2)
 
 
 async def test_a_crash_between_grant_and_success_grants_once(database: Database) -> None:

@@ -162,12 +162,12 @@ async def test_the_recorded_versions_are_those_of_the_events_in_order(
     bare_database: Database, agreed: Any, operations: Any
 ) -> None:
     """Of every currency, with the hashes that the events name; for the writer of statements."""
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     later_version(agreed, "2027-01-01")
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW + 1)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW + 1)
     later_version(agreed, "2026-01-01", version=3)
     agreed.edit(CONTRACT, 'currency = "CNY"', 'currency = "EUR"')
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW + 2)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW + 2)
     async with bare_database.connection() as conn:
         found = await recorded_versions(conn, "metro")
         assert await recorded_versions(conn, "nobody") == ()
@@ -187,7 +187,7 @@ async def test_the_recorded_versions_are_those_of_the_events_in_order(
 async def test_a_recorded_version_that_cannot_be_read_is_listed_without_its_terms(
     bare_database: Database, agreed: Any, operations: Any, spoiled: str
 ) -> None:
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     if spoiled == "unknown term":
         await record(bare_database, body_of(agreed, version=2, halo=1), version=2)
     else:

@@ -26,7 +26,7 @@ TONIGHT = NOW + 25_585_000  # 2025-10-09 23:59:45 there
 
 
 async def recorded(database: Database, agreed: Any, operations: Any, *, now_ms: int = NOW) -> None:
-    await apply(database, agreed.root, operations, actor="tester", now_ms=now_ms)
+    await apply(database, agreed.root, operations, actor="tester", reason="test", now_ms=now_ms)
 
 
 async def effective(database: Database) -> list[Any]:
@@ -40,7 +40,7 @@ async def refusal(database: Database, agreed: Any, operations: Any, *, now_ms: i
         await plan(database, agreed.root, operations, now_ms=now_ms)
     before = len(await effective(database))
     with pytest.raises(DocumentInvalid) as refused:
-        await apply(database, agreed.root, operations, actor="tester", now_ms=now_ms)
+        await apply(database, agreed.root, operations, actor="tester", reason="test", now_ms=now_ms)
     assert str(planned.value) == str(refused.value)
     assert len(await effective(database)) == before
     return refused.value

@@ -60,7 +60,7 @@ async def crowd(bare_database: Database, agreed: Any, operations: Any) -> Databa
     for number in range(NEIGHBOURS):
         agreed.add_partner(f"p{number}")
         agreed.write(f"partners/p{number}/contract.toml", contract.replace("metro-2025", f"p{number}-2025"))
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     return bare_database
 
 
@@ -95,7 +95,7 @@ async def test_a_partners_new_file_is_the_only_document_that_is_read(
     keeper: SnapshotKeeper, crowd: Database, agreed: Any, operations: Any
 ) -> None:
     agreed.edit("partners/p7/partner.toml", 'name = "Line 2"', 'name = "Line Two"')
-    await apply(crowd, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(crowd, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     neighbour = keeper.current.partners["p8"]
     cost = await cost_of(keeper, crowd)
     assert keeper.current.partners["p7"].sites[1].name == "Line Two"
@@ -107,7 +107,7 @@ async def test_a_policy_is_read_once_for_all_who_are_under_it(
     keeper: SnapshotKeeper, crowd: Database, agreed: Any, operations: Any
 ) -> None:
     agreed.edit("policies/trader.toml", "burst = 20", "burst = 30")
-    await apply(crowd, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(crowd, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     cost = await cost_of(keeper, crowd)
     assert {policy.rate.burst for policy in keeper.current.policies.values()} == {30}
     assert (cost.documents, cost.rows <= ROWS_A_CHANGE) == (1, True)
@@ -144,7 +144,7 @@ async def test_whatever_happens_in_whatever_pieces_the_picture_is_that_of_a_fres
                 async with crowd.transaction() as conn:
                     await conn.execute("INSERT INTO revoked_grant VALUES ($1, $2, $3)", f"grt_{turn}", NOW, NOW * 2)
                     await announce(conn, "grant", f"grt_{turn}", now_ms=NOW)
-        await apply(crowd, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
+        await apply(crowd, agreed.root, operations, actor="tester", reason="test", now_ms=NOW, remove=True)
         await tell(keeper, crowd)
         assert_same(keeper.current, await whole(crowd))
 
@@ -155,7 +155,7 @@ async def test_an_app_that_moves_to_another_partner_is_that_partners(
     for old, new in (("p1-server", "p1-old"), ("p2-server", "p1-server")):
         name = f"partners/{old.partition('-')[0]}/partner.toml"
         agreed.edit(name, f'client_id = "{old}"', f'client_id = "{new}"')
-    await apply(crowd, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(crowd, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     await tell(keeper, crowd)
     assert keeper.current.apps["p1-server"].partner_id == "p2"
     assert "p2-server" not in keeper.current.apps
@@ -168,7 +168,7 @@ async def test_a_suspension_does_not_wait_for_a_great_apply_that_was_announced_b
     monkeypatch.setattr(snapshot, "PIECE", 4)
     for number in range(20):
         agreed.add_partner(f"late{number}")
-    await apply(crowd, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(crowd, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     async with crowd.transaction() as conn:
         await suspend(conn, "metro", reason="late", actor="olga", now_ms=NOW)
         await conn.execute("INSERT INTO revoked_grant VALUES ('grt_1', $1, $2)", NOW, NOW * 2)

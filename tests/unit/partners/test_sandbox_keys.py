@@ -23,7 +23,7 @@ ISSUER = "http://gateway.test"
 
 @pytest.fixture
 async def applied(bare_database: Database, agreed: Any, operations: Any) -> Database:
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     return bare_database
 
 

@@ -55,7 +55,7 @@ async def _open_worker(stack: AsyncExitStack, url: str) -> Worker:
 
 @pytest.fixture
 async def applied(bare_database: Database, agreed: Any, operations: Any) -> Database:
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     return bare_database
 
 
@@ -84,7 +84,7 @@ async def test_the_picture_holds_partner_app_policy_and_contract(applied: Databa
 
 async def test_a_partners_own_terms_come_over_its_policy(bare_database: Database, agreed: Any, operations: Any) -> None:
     agreed.edit("partners/metro/partner.toml", 'use = "trader"', 'use = "trader"\nallow = { max_amount_minor = 5 }')
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     policy = (await _picture(bare_database)).policies["metro"]
     assert (policy.max_amount_minor, policy.rate.burst, policy.currencies) == (5, 20, {"CNY"})
 
@@ -94,7 +94,7 @@ async def test_the_instant_picks_the_contract_version(bare_database: Database, a
     agreed.write("partners/metro/contract.v1.toml", agreed.read(file))
     agreed.edit(file, "version = 1", "version = 2")
     agreed.edit(file, "2025-01-01", "2025-07-01")
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     snapshot = await _picture(bare_database)
     shanghai_midnight = to_ms(datetime(2025, 6, 30, 16, tzinfo=UTC))
     picked = [snapshot.contract_at("metro", at) for at in (shanghai_midnight - 1, shanghai_midnight)]
@@ -105,11 +105,11 @@ async def test_the_instant_picks_the_contract_version(bare_database: Database, a
 
 async def test_a_withdrawn_partner_is_not_there(applied: Database, agreed: Any, operations: Any) -> None:
     agreed.add_partner("tram")
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
+    await apply(applied, agreed.root, operations, actor="tester", reason="test", now_ms=NOW, remove=True)
     assert "tram-server" in (await _picture(applied)).apps
     (agreed.root / "partners/tram/partner.toml").unlink()
     (agreed.root / "partners/tram").rmdir()
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
+    await apply(applied, agreed.root, operations, actor="tester", reason="test", now_ms=NOW, remove=True)
     snapshot = await _picture(applied)
     assert "tram" not in snapshot.partners
     assert "tram-server" not in snapshot.apps
@@ -169,7 +169,7 @@ async def test_a_bad_document_leaves_the_last_good_one_in_force_and_holds_nothin
     applied: Database, agreed: Any, operations: Any
 ) -> None:
     agreed.add_partner("tram")
-    await apply(applied, agreed.root, operations, actor="tester", now_ms=NOW, remove=True)
+    await apply(applied, agreed.root, operations, actor="tester", reason="test", now_ms=NOW, remove=True)
     async with applied.transaction() as conn:
         for kind, name in (("partner", "metro"), ("policy", "trader")):
             await conn.execute(
@@ -221,7 +221,7 @@ async def test_five_hundred_partners_are_one_picture(bare_database: Database, ag
     for number in range(PARTNERS - 1):
         agreed.add_partner(f"p{number}")
         agreed.write(f"partners/p{number}/contract.toml", contract.replace("metro-2025", f"p{number}-2025"))
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     keeper = SnapshotKeeper(bare_database)
     await keeper.load()
     assert len(keeper.current.policies) == len(keeper.current.contracts) == PARTNERS

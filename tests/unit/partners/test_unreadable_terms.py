@@ -52,7 +52,7 @@ def body_of(agreed: Any, *, version: int, **head: Any) -> dict[str, Any]:
 async def applied(bare_database: Database, agreed: Any, operations: Any) -> Database:
     agreed.add_partner("tram")
     agreed.write("partners/tram/contract.toml", agreed.read(CONTRACT).replace("metro-2025", "tram-2025"))
-    await apply(bare_database, agreed.root, operations, actor="tester", now_ms=NOW)
+    await apply(bare_database, agreed.root, operations, actor="tester", reason="test", now_ms=NOW)
     return bare_database
 
 

@@ -81,7 +81,7 @@ class Bank:
             path.rename(path.with_name(f"contract.v{last}.toml"))
         path.write_text(toml(document))
         try:
-            await apply(self.database, self.folder, OPERATIONS, actor="machine", now_ms=self.now_ms)
+            await apply(self.database, self.folder, OPERATIONS, actor="machine", reason="test", now_ms=self.now_ms)
         except BaseException:
             path.unlink()
             if before is not None:

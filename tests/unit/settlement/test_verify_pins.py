@@ -204,6 +204,18 @@ def test_a_folder_remembers_partner_and_keys_and_refuses_others(
     assert f"{KNOWN} expects statements of metro" in capsys.readouterr().out
 
 
+def test_keys_that_a_folder_knows_are_said_to_be_the_folders(file: Path, capsys: Any) -> None:
+    """Whoever sends a forged statement may send a file of known statements with it: a glance at the report shows it."""
+    stranger = file.with_name("forged.json")
+    stranger.write_bytes(busy(signatory=STRANGER).small())
+    assert main([str(stranger), "--key", STRANGER.thumbprint, "--remember"]) == 0
+    assert KNOWN not in capsys.readouterr().out.partition("Remembered")[0]
+    assert main([str(stranger)]) == 0
+    assert f"the pinned keys are those of {file.parent / KNOWN}" in capsys.readouterr().out
+    assert main([str(stranger), "--lang", "zh"]) == 0
+    assert f"固定的密钥取自 {file.parent / KNOWN}" in capsys.readouterr().out
+
+
 def test_two_folders_that_say_whose_they_are_may_be_checked_in_one_call(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

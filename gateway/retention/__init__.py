@@ -1,0 +1,1 @@
+"""How long rows are kept: the chore that drops what has had its time."""
