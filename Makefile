@@ -1,6 +1,6 @@
 # Parasol. `make run` and `make test` are all that a newcomer needs; `make` alone lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench bench-growth lock clean venv
+.PHONY: help run test test-long drill check bench bench-growth lock clean venv
 
 PORT ?= 8080
 WORKERS ?= 2
@@ -26,6 +26,9 @@ test: check  ## format, lint, types, import contracts, all tests, in two process
 
 test-long: check  ## long histories and drills, which `make test` leaves out; some minutes
 	@$(BIN)/pytest -m long -o faulthandler_timeout=1800 -o run_timeout=10800
+
+drill: venv  ## faults under load, audited; writes docs/reliability.md (a quarter of an hour; NAME="PostgreSQL frozen": one)
+	@$(BIN)/python -m tests.drills $(if $(NAME),"$(NAME)")
 
 check: venv  ## the same without the tests: seconds, before every commit
 	@$(BIN)/ruff format --check --quiet . || { echo "Run \`$(BIN)/ruff format .\`"; exit 1; }

@@ -76,6 +76,16 @@ class Operation:
     before_body: Callable[..., Awaitable[bool]] | None = None  # of `room`, before a file is read: is it to be kept?
 
     @property
+    def for_operators(self) -> bool:
+        """The bank's own people, by key or on the console's pages."""
+        return self.token is TokenKind.OPERATOR or self.path.startswith("/console")
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Run twice it does what it does once: it only reads, or its effect has a key."""
+        return self.idempotent or self.method == "GET"
+
+    @property
     def strict_query(self) -> bool:
         """Our own APIs refuse a field that nobody reads; OAuth and pages ignore it, as their standards say."""
         return self.protocol in (Protocol.OWN, Protocol.OPS) and self.token is not TokenKind.NONE

@@ -13,6 +13,7 @@ from gateway import audit, metrics
 from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
+from gateway.admission.carrying_out import carry_out
 from gateway.admission.deadline import Deadlines
 from gateway.admission.door import FrontDoor, check_query
 from gateway.admission.operators import OperatorBook
@@ -164,6 +165,8 @@ class Edge:
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
         self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
+        if operation.for_operators:
+            self._door.check_picture()
         if operation.throttle:
             return await self._perform_throttled(match, arrival, receive, now_ms=moment)
         if not operation.raw_body and arrival.method not in BODYLESS:
@@ -172,9 +175,9 @@ class Edge:
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
             if operation.raw_body:
                 call = await self._with_file(call, arrival, receive)
-            return await operation.endpoint(call)
+            return await carry_out(operation, call)
         if operation.token is TokenKind.OPERATOR:
-            return await operation.endpoint(self._ops_call(match, arrival, now_ms=moment))
+            return await carry_out(operation, self._ops_call(match, arrival, now_ms=moment))
         return await operation.endpoint(self._open_call(match, arrival, now_ms=moment))
 
     async def _perform_throttled(self, match: Match, arrival: Arrival, receive: Receive, *, now_ms: int) -> Answer:

@@ -37,7 +37,7 @@ class Waiting:
             return await _answer(send, 503, encode({"status": "not ready", "missing": self._missing}))
         arrival = read_arrival(scope)
         asked.set(arrival)
-        refusal = PictureTooOld(headers=(("retry-after", "1"),))
+        refusal = PictureTooOld()
         told = render(refusal, protocol=protocol_of(arrival.path), interaction_id=arrival.interaction_id)
         headers = [(name.encode(), value.encode()) for name, value in told.headers]
         await _answer(send, told.status, told.body, (b"content-type", told.content_type.encode()), *headers)

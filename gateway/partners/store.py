@@ -264,15 +264,15 @@ def _counted(rows: R) -> R:
 
 
 # --- identity keys ---------------------------------------------------------------------------------------------------
-async def identity_keys(conn: Connection, partner_id: str | None = None) -> list[Any]:
-    """Sealed keys of one partner, or of all, by partner and epoch."""
+async def identity_keys(conn: Connection, partner_ids: Sequence[str]) -> list[Any]:
+    """Sealed keys of these partners, by partner and epoch."""
     return list(
         await conn.fetch(
             """SELECT partner_id, epoch, key_sealed, created_at_ms FROM identity_key
-               WHERE $1::text IS NULL OR partner_id = $1 ORDER BY partner_id, epoch""",
-            partner_id,
+               WHERE partner_id = ANY ($1::text[]) ORDER BY partner_id, epoch""",
+            list(partner_ids),
         )
-    )  # fmt: skip
+    )
 
 
 async def insert_identity_key(conn: Connection, partner_id: str, *, epoch: int, key_sealed: bytes, now_ms: int) -> bool:
