@@ -39,8 +39,8 @@ check: venv  ## the same without the tests: seconds, before every commit
 bench: venv  ## the gateway beside its peers, as ratios
 	@$(BIN)/python -m bench.run
 
-bench-growth: venv  ## closing, calculating and verifying as events grow (EVENTS="1000000 10000000"; the last needs 40 GB)
-	@$(BIN)/python -m bench.growth $(EVENTS)
+bench-growth: venv  ## every curve of what grows (CURVES="growth=1000000,10000000 partners"; the largest needs 40 GB)
+	@$(BIN)/python -m bench.curves $(CURVES)
 
 lock:  ## both lock files from pyproject.toml; the versions in them stay unless UPGRADE=1
 	@command -v uv >/dev/null || { echo "Locking needs uv: \`pipx install uv\`"; exit 1; }
