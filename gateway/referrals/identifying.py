@@ -12,7 +12,7 @@ from itertools import islice
 from gateway import metrics
 from gateway.database import Connection
 from gateway.partners.identity import IdentityKey, IdentityKeys, PhoneHasher, normalise_phone
-from gateway.referrals.candidates import candidates
+from gateway.referrals.candidates import Candidates, candidates
 from gateway.referrals.goal import REPEATABLE, Relation
 from gateway.referrals.model import GoalReached, TermsBook, Touch
 from gateway.referrals.store import goals, spans
@@ -87,7 +87,10 @@ async def ask(
         return asked, heard
     asked.with_files = frozenset(await spans.partners_with_files(conn))
     joined = {fresh[place].joined_at_ms for place in places}
-    found = candidates(await spans.spans(conn), asked.with_files, joined_at_ms=joined, terms=terms, now_ms=now_ms)
+    found, left = Candidates(asked.with_files, ()), iter(await spans.spans(conn))
+    while part := list(islice(left, HASHES_A_STEP)):
+        found = found.and_of(candidates(part, (), joined_at_ms=joined, terms=terms, now_ms=now_ms))
+        await asyncio.sleep(0)
     for place in places:
         goal, known = fresh[place], relations.get(fresh[place].customer_id, ())
         owners = frozenset(r.ownership.partner_id for r in known if r.ownership and r.ownership.partner_id)
