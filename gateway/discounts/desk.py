@@ -3,6 +3,7 @@
 For rooms that pay with a discount (through a Protocol): hold, bind to a charge, grant, undo.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -17,7 +18,7 @@ from gateway.discounts import store
 from gateway.discounts.batches import Step, hold_batch, raced, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
 from gateway.discounts.limits import OFFER_LATE_MS, OrderHasOffer, stored_name, takes_of
-from gateway.discounts.model import HeldRow, Hold, Redemption
+from gateway.discounts.model import HeldRow, Hold, Redemption, stored_operation
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.discounts.redemption import FinalOrder
 from gateway.ids import new_id
@@ -85,9 +86,9 @@ class RedemptionDesk:
         day = local_day(occasion.occurred_at_ms, contract.zone)
         takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
         row = HeldRow(
-            new_id("rdm"), quote.partner_id, operation, key, request_hash, contract_id=quote.contract_id,
-            contract_version=quote.contract_version, discount_id=quote.discount_id, currency=quote.currency,
-            order_minor=occasion.order.minor, held_minor=quote.discount_minor,
+            new_id("rdm"), quote.partner_id, stored_operation(operation), key, request_hash,
+            contract_id=quote.contract_id, contract_version=quote.contract_version, discount_id=quote.discount_id,
+            currency=quote.currency, order_minor=occasion.order.minor, held_minor=quote.discount_minor,
             subject_token=occasion.subject_token,
             vouched_token=occasion.subject_token if contract.contract.unknown_customer == "refuse" else None,
             site_id=occasion.site_id, mcc=occasion.mcc, order_reference=order_reference,
@@ -193,14 +194,20 @@ class RedemptionDesk:
             return await store.held_by_request(conn, request)
 
     async def expire_holds_due(self, now_ms: int) -> int:
-        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins."""
+        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins.
+
+        One that cannot be given back holds up no other; what is wrong with it is raised when they are through.
+        """
         async with self._database.connection() as conn:
             due = await store.expired_holds(conn, now_ms=now_ms, limit=EXPIRE_BATCH)
         if not due:
             return 0
         rule = partial(rules.expire, now_ms=now_ms)
         steps = [Step(partner_id, redemption_id, None, now_ms, rule) for redemption_id, partner_id in due]
-        answers = await step_batch(self._database, steps, terms=self._contract_of)
+        answers = await asyncio.gather(*map(self._steps.submit, steps), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Refusal):
+                raise answer
         return sum(isinstance(answer, Redemption) for answer in answers)
 
     async def report_budgets_due(self, now_ms: int) -> int:
