@@ -1,6 +1,6 @@
 # Parasol. `make run` and `make test` are all that a newcomer needs; `make` alone lists the rest.
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check bench bench-growth lock clean venv
+.PHONY: help run test test-long drill check bench bench-growth lock clean venv
 
 PORT ?= 8080
 WORKERS ?= 2
@@ -27,6 +27,9 @@ test: check  ## format, lint, types, import contracts, all tests, in two process
 test-long: check  ## long histories and drills, which `make test` leaves out; some minutes
 	@$(BIN)/pytest -m long -o faulthandler_timeout=1800 -o run_timeout=10800
 
+drill: venv  ## faults under load, audited; writes docs/reliability.md (a quarter of an hour; NAME="PostgreSQL frozen": one)
+	@$(BIN)/python -m tests.drills $(if $(NAME),"$(NAME)")
+
 check: venv  ## the same without the tests: seconds, before every commit
 	@$(BIN)/ruff format --check --quiet . || { echo "Run \`$(BIN)/ruff format .\`"; exit 1; }
 	@$(BIN)/ruff check --quiet .
@@ -36,8 +39,8 @@ check: venv  ## the same without the tests: seconds, before every commit
 bench: venv  ## the gateway beside its peers, as ratios
 	@$(BIN)/python -m bench.run
 
-bench-growth: venv  ## closing, calculating and verifying as events grow (EVENTS="1000000 10000000"; the last needs 40 GB)
-	@$(BIN)/python -m bench.growth $(EVENTS)
+bench-growth: venv  ## every curve of what grows (CURVES="growth=1000000,10000000 partners"; the largest needs 40 GB)
+	@$(BIN)/python -m bench.curves $(CURVES)
 
 lock:  ## both lock files from pyproject.toml; the versions in them stay unless UPGRADE=1
 	@command -v uv >/dev/null || { echo "Locking needs uv: \`pipx install uv\`"; exit 1; }

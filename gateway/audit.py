@@ -69,11 +69,8 @@ async def record_all(
         digest = _digest(seq, now_ms, (actor, action, subject), detail=told, previous=previous)
         rows.append((seq, now_ms, actor, action, subject, told, previous, digest))
         previous = digest
-    await conn.executemany(
-        """INSERT INTO audit (seq, at_ms, actor, action, subject, detail, previous, hash)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8)""",
-        rows,
-    )
+    columns = ("seq", "at_ms", "actor", "action", "subject", "detail", "previous", "hash")
+    await conn.copy_records_to_table("audit", columns=columns, records=rows)
 
 
 @dataclass(frozen=True, slots=True)

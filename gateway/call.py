@@ -38,6 +38,14 @@ class Protocol(StrEnum):
     OPS = "ops"  # the bank's operators: problem+json, operator credentials, four eyes
     PAGE = "page"  # HTML for people
 
+    @classmethod
+    def of_path(cls, path: str) -> "Protocol":
+        """Whose manners an unknown path is refused in."""
+        if path.startswith("/open-banking/"):
+            return cls.OB
+        is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
+        return cls.PAGE if is_page else cls.OWN
+
 
 class TokenKind(StrEnum):
     """Which token an operation takes."""
@@ -74,6 +82,16 @@ class Operation:
     throttle: str = ""  # the rule of admission/addresses.py, where nobody has been recognised yet
     query: tuple[str, ...] = ()  # fields that the query may hold; see `strict_query`
     before_body: Callable[..., Awaitable[bool]] | None = None  # of `room`, before a file is read: is it to be kept?
+
+    @property
+    def for_operators(self) -> bool:
+        """The bank's own people, by key or on the console's pages."""
+        return self.token is TokenKind.OPERATOR or self.path.startswith("/console")
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Run twice it does what it does once: it only reads, or its effect has a key."""
+        return self.idempotent or self.method == "GET"
 
     @property
     def strict_query(self) -> bool:

@@ -13,6 +13,7 @@ from gateway import audit, metrics
 from gateway.admission.addresses import AddressThrottle
 from gateway.admission.arrival import Arrival, Receive, Scope, read_arrival
 from gateway.admission.bodies import BODYLESS, BodyReader
+from gateway.admission.carrying_out import carry_out
 from gateway.admission.deadline import Deadlines
 from gateway.admission.door import FrontDoor, check_query
 from gateway.admission.operators import OperatorBook
@@ -128,7 +129,7 @@ class Edge:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
         asked.set(arrival)
-        protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
+        protocol, operation_id, outcome = Protocol.of_path(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
@@ -164,6 +165,8 @@ class Edge:
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
         self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
+        if operation.for_operators:
+            self._door.check_picture()
         if operation.throttle:
             return await self._perform_throttled(match, arrival, receive, now_ms=moment)
         if not operation.raw_body and arrival.method not in BODYLESS:
@@ -172,9 +175,9 @@ class Edge:
             call = await self._door.admit(operation, arrival, path=match.path, now_ms=moment)
             if operation.raw_body:
                 call = await self._with_file(call, arrival, receive)
-            return await operation.endpoint(call)
+            return await carry_out(operation, call)
         if operation.token is TokenKind.OPERATOR:
-            return await operation.endpoint(self._ops_call(match, arrival, now_ms=moment))
+            return await carry_out(operation, self._ops_call(match, arrival, now_ms=moment))
         return await operation.endpoint(self._open_call(match, arrival, now_ms=moment))
 
     async def _perform_throttled(self, match: Match, arrival: Arrival, receive: Receive, *, now_ms: int) -> Answer:
@@ -247,14 +250,16 @@ class Edge:
         headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if stream is not None:
-            await _stream(send, stream)
+            await _stream(send, stream, wanted=arrival.method != "HEAD")
         await send({"type": "http.response.body", "body": b"" if arrival.method == "HEAD" else body})
 
 
-async def _stream(send: Send, stream: Streamed) -> None:
+async def _stream(send: Send, stream: Streamed, *, wanted: bool) -> None:
     """Each step waits until the server has taken the one before: a slow reader costs one step of memory."""
     async with aclosing(stream.chunks) as chunks:
         async for chunk in chunks:
+            if not wanted:
+                break  # begun, or what it holds would not be let go of
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
@@ -267,14 +272,6 @@ def _unsniffed(send: Send) -> Send:
         await send(message)
 
     return with_header
-
-
-def protocol_of(path: str) -> Protocol:
-    """Whose manners an unknown path is refused in."""
-    if path.startswith("/open-banking/"):
-        return Protocol.OB
-    is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
-    return Protocol.PAGE if is_page else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

@@ -17,14 +17,16 @@ class Refusal(Exception):
     oauth_error: ClassVar[str] = "invalid_request"  # RFC 6749 §5.2, RFC 6750 §3.1, RFC 9449 §7
     oauth_status: ClassVar[int] = 400  # at the authorization server's own endpoints
     title: ClassVar[str] = "The request was refused"
+    retry_after_s: ClassVar[int | None] = None  # what every 503 says: when to come again
     outcome: ClassVar[str] = "refused"  # closed set: the `outcome` label of parasol_requests_total
+    challenge: ClassVar[str] = "DPoP"  # the scheme that a 401 asks for
     partner_id: str = ""  # whom it was said to, where that is known before the caller is admitted: for metrics alone
 
     def __init__(self, detail: str = "", *, path: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.path = path
-        self.headers = headers
+        self.headers = headers if self.retry_after_s is None else (("retry-after", str(self.retry_after_s)), *headers)
 
 
 class BodyMalformed(Refusal):

@@ -92,6 +92,10 @@ class FrontDoor:
             await self.last_step(passage)
         return _call(passage)
 
+    def check_picture(self) -> None:
+        """Raises PictureTooOld: an operator's yes on a picture of before would be one too many, as a partner's."""
+        self._snapshot()
+
     # --- steps that need the door's own state ------------------------------------------------------------------------
     def recognise_token(self, passage: Passage) -> None:
         known = passage.known = self._tokens.recognise(passage.token, passage.snapshot, now_ms=passage.now_ms)

@@ -17,8 +17,9 @@ from gateway.refusal import Refusal
 class CoreBankUnavailable(Refusal):
     """No answer: the call may or may not have been carried out. Those who move money catch it and ask later."""
 
-    status, ob_status = 503, 500  # the standard's files know no 503
-    code, ob_code, outcome = "core_bank_unavailable", "U000", "bank_error"
+    status, retry_after_s = 503, 5
+    code, ob_code, outcome = "core_bank_unavailable", "D033", "bank_error"
+    oauth_error, oauth_status = "temporarily_unavailable", 503
     title = "The bank's own systems do not answer; try again in a moment"
 
 

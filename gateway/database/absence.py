@@ -9,8 +9,6 @@ import asyncpg
 
 from gateway.refusal import Refusal
 
-RETRY_AFTER_S = 1  # a server restarts within seconds; whoever comes too early is told so again
-
 
 class DatabaseAway(ConnectionError):
     """No connection could be had in time, or the one in use was lost. Not a Refusal: no rule has said no."""
@@ -20,11 +18,8 @@ class RetryWithSameKey(Refusal):
     """Not done in time, or not known to be done. The same request with the same key is done once, whatever was."""
 
     status, code, ob_code, outcome = 503, "retry_with_same_key", "D034", "unavailable"
-    oauth_error, oauth_status = "temporarily_unavailable", 503
+    oauth_error, oauth_status, retry_after_s = "temporarily_unavailable", 503, 1  # a server restarts within seconds
     title = "We cannot say whether this was done: send the same request again, with the same key"
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers=(("retry-after", str(RETRY_AFTER_S)),))
 
 
 class DatabaseAbsent(RetryWithSameKey):
@@ -45,6 +40,8 @@ _STATES = frozenset((
     "57014",  # the statement took too long
     "57P01", "57P02", "57P03", "57P04", "57P05",  # shutting down, crashed, starting, database dropped, session ended
 ))  # fmt: skip
+# Two transactions wanted the same rows and this one was rolled back, for certain: it may be run again at once.
+GAVE_WAY = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 SHARED_FATE = frozenset(("08", "53", "57", "58"))  # of a whole batch: to try its rows one by one would fail as often
 
 

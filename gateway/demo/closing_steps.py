@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,9 @@ METRICS = (
 async def begin_day(stage: Stage) -> str:
     """On a home whose day was closed before, the sandbox's business date moves on: what happens now is of a new day."""
     present = await _ok(stage.maker, "GET", "/days")
-    day, date = present["Day"], present["BusinessDate"]
-    if day == date:
-        return f"The business date is {date}. 营业日 {date}。"
+    day, business_date = present["Day"], present["BusinessDate"]
+    if day == business_date:
+        return f"The business date is {day}. 营业日 {day}。"
     moved = await stage.sandbox("/business-date", {"Date": day})
     stage.checks.expect("the business date moves to the day that is open", moved["Date"] == day, moved)
     return f"The business date moved from {moved['DateBefore']} to {day}. 营业日从 {moved['DateBefore']} 推进到 {day}。"
@@ -40,7 +41,11 @@ async def begin_day(stage: Stage) -> str:
 async def close_day(stage: Stage) -> Table:
     """Sealed in a Merkle tree under a signed head; then both partners' statements, verified offline."""
     day = (await _ok(stage.maker, "GET", "/days"))["Day"]
-    await _ok(stage.maker, "POST", f"/days/{day}/closure", {"Reason": "the demo's day is over"})
+    over = {"Reason": "the demo's day is over"}
+    tomorrow = date.fromisoformat(day) + timedelta(days=1)
+    early = await stage.maker.call("POST", f"/days/{tomorrow}/closure", over)
+    stage.checks.expect("no day after the business date is closed", early.status_code == 409, early.text)
+    await _ok(stage.maker, "POST", f"/days/{day}/closure", over)
 
     async def sealed() -> dict[str, Any] | None:
         found = await _ok(stage.maker, "GET", f"/days/{day}")

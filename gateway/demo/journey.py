@@ -13,7 +13,7 @@ from rich.table import Table
 
 from gateway.demo import closing_steps, parking_steps, referral_steps
 from gateway.demo.client import CallFailed
-from gateway.demo.replay import Replay, replay_days
+from gateway.demo.replay import Replay, read_input, replay_days
 from gateway.demo.stage import DemoCannotStart, Stage, open_stage
 from gateway.demo.waiting import NeverHappened
 
@@ -70,7 +70,9 @@ async def _run(url: str, home: Path, replay: Replay | None) -> int:
     async with httpx.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as http:
         stage = open_stage(http, url=url, home=home)
         await _meet(http, url, stage.parkco.issuer)
-        steps = [*JOURNEY, *([_replay_step(replay, console)] if replay else []), *CLOSING]
+        if replay is not None:
+            read_input(replay, console)
+        steps = [*JOURNEY, *([_replay_step(replay)] if replay else []), *CLOSING]
         started = time.monotonic()
         await _walk(steps, stage, console)
         return _conclude(stage, console, seconds=time.monotonic() - started)
@@ -107,9 +109,9 @@ async def _walk(steps: Sequence[Step], stage: Stage, console: Console) -> None:
             progress.advance(task)
 
 
-def _replay_step(replay: Replay, console: Console) -> Step:
+def _replay_step(replay: Replay) -> Step:
     async def walk(stage: Stage) -> RenderableType:
-        return await replay_days(stage, replay, console)
+        return await replay_days(stage, replay)
 
     return Step("6b A real day of car parks, real purchases · 真实数据回放", walk)
 

@@ -31,11 +31,16 @@ class Stay:
 
 
 def read_day(path: Path) -> list[Stay]:
-    """Every stay of the file, by time of entry. Raises ValueError naming the row that cannot be read."""
+    """Every stay of the file, by time of entry. Raises ValueError naming the file, and the row that cannot be read."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = csv.reader(file)
-        lots = next(rows)[1:]
-        return sorted(_stays(lots, rows))
+        try:
+            stays = sorted(_stays(next(rows, [])[1:], rows))
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{path}: {error}") from None
+    if not stays:
+        raise ValueError(f"{path} holds no stay: nowhere did the free spaces fall and rise again")
+    return stays
 
 
 def _stays(lots: list[str], rows: Iterable[list[str]]) -> Iterator[Stay]:

@@ -1,4 +1,4 @@
-"""Steps 4 to 6: a mandate given in the browser, a plate bound to it, cars in and out, a refund; then accounts."""
+"""Steps 4 to 6: a mandate given in the browser, plates bound to mandates, cars in and out, a refund; then accounts."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +8,7 @@ from rich.table import Table
 from gateway.demo.client import CallFailed, PartnerClient, Token
 from gateway.demo.stage import AISP, PISP, V1, Stage, browse_consent, data
 from gateway.demo.waiting import until
-from gateway.money import parse_amount
+from gateway.money import amount_json, parse_amount
 
 PARKING = f"{V1}/parking"
 MANDATE_LIMIT = "500.00"
@@ -18,8 +18,12 @@ PERMISSIONS = [
 
 
 async def give_mandate(stage: Stage) -> Table:
-    """PAR, PKCE, login page, consent page, code, token; then the plate is bound to the mandate."""
-    customer = (await stage.sandbox("/customers", {"Customer": [_driver(stage)]}))["Customer"][0]
+    """PAR, PKCE, login page, consent page, code, token; then the plate is bound to the mandate.
+
+    A second driver gives one, too, by the sandbox's short way: the welcome offer is given once to a customer.
+    """
+    people = [_driver(stage, number) for number in (99, 98)]
+    customer, second = (await stage.sandbox("/customers", {"Customer": people}))["Customer"]
     stage.notes["driver"] = customer
     consent = await create_mandate(stage.parkco, month="20000.00")
     address, verifier = await stage.parkco.push(consent["ConsentId"], kind="domestic-vrp-consent", scope="payments")
@@ -29,7 +33,10 @@ async def give_mandate(stage: Stage) -> Table:
     shown = await stage.parkco.call("GET", f"{PISP}/domestic-vrp-consents/{consent['ConsentId']}")
     status = shown.json()["Data"]["Status"]
     stage.checks.expect("the mandate is authorised", status == "AUTH", status)
-    agreement = await bind_plate(stage.parkco, f"沪A{stage.run[:5].upper()}", consent["ConsentId"])
+    agreement = await bind_plate(stage.parkco, _plate(stage, "A"), consent["ConsentId"])
+    other = (await create_mandate(stage.parkco, month="20000.00"))["ConsentId"]
+    await stage.parkco.approve(other, kind="domestic-vrp-consent", scope="payments", CustomerId=second["CustomerId"])
+    await bind_plate(stage.parkco, _plate(stage, "B"), other)
     stage.checks.expect("the plate comes back masked", "*" in agreement["Plate"], agreement["Plate"])
     denied = await _deny(stage, customer)
     stage.checks.expect("a customer who says no gives no code", "error=access_denied" in denied, denied)
@@ -69,33 +76,50 @@ async def bind_plate(client: PartnerClient, plate: str, consent_id: str) -> dict
 
 
 async def park(stage: Stage) -> Table:
-    """In for three hours, out for one fen off the best offer; a second stay; a refund; what each funder gave."""
-    plate = f"沪A{stage.run[:5].upper()}"
-    first = await _stay(stage, plate, hours=3.0, hours_ago=4.0)
-    again = await _stay(stage, plate, hours=0.75, hours_ago=0.8)
-    stage.checks.expect("the first stay has the one-fen offer", first["charge"].get("OfferId") == "first-park", first)
-    off = first["charge"]["DiscountAmount"]["Amount"]
-    stage.checks.expect("twenty yuan come off the first stay", off == "20.00", off)
-    stage.checks.expect(
-        "the offer is given once", again["charge"].get("OfferId") != "first-park", again["charge"].get("OfferId")
-    )
-    redemption = await data(stage.parkco, "GET", f"{V1}/redemptions/{first['charge']['RedemptionId']}")
-    legs = {leg["Party"]: leg["Amount"]["Amount"] for leg in redemption["Funding"]}
-    stage.checks.expect("bank and partner fund it 60 to 40", legs == {"bank": "12.00", "partner": "8.00"}, legs)
+    """Two cars: a first stay that costs one fen and a second one that does not; a first stay that costs more than the
+    offer gives, and half of it back; what each funder gave."""
+    first = await _stay(stage, _plate(stage, "A"), hours=1.5, hours_ago=4.0)
+    again = await _stay(stage, _plate(stage, "A"), hours=0.75, hours_ago=0.8)
+    longer = await _stay(stage, _plate(stage, "B"), hours=3.0, hours_ago=4.0)
+    paid = [stay["PayableAmount"]["Amount"] for stay in (first, longer)]
+    stage.checks.expect("both first stays have the one-fen offer",
+                        {first.get("OfferId"), longer.get("OfferId")} == {"first-park"}, (first, longer))  # fmt: skip
+    stage.checks.expect("the first stay costs one fen", paid[0] == "0.01", first)
+    stage.checks.expect("the offer gives twenty yuan at most", paid[1] == "16.00", longer)
+    stage.checks.expect("the offer is given once", again.get("OfferId") != "first-park", again.get("OfferId"))
+    await _give_half_back(stage, longer)
+    given = [await _legs(stage, stay) for stay in (first, longer)]
+    one_fen = sum(_minor(given[0][party]["Amount"]) for party in ("bank", "partner"))
+    stage.checks.expect("what came off the first stay is funded to the fen", one_fen == 1_499, given[0])
+    return _stays_table([(first, given[0]), (again, {}), (longer, given[1])])
+
+
+async def _give_half_back(stage: Stage, charge: dict[str, Any]) -> None:
+    """Half the fee: half of what was paid goes to the customer, half of what was funded back to each funder."""
+    half = amount_json(_minor(charge["FeeAmount"]["Amount"]) // 2, "CNY")
     refund = await data(
-        stage.parkco, "POST", f"{PARKING}/charges/{first['charge']['ChargeId']}/refunds",
-        body={"Data": {"Amount": {"Amount": "18.00", "Currency": "CNY"}}},
-    )  # fmt: skip
+        stage.parkco, "POST", f"{PARKING}/charges/{charge['ChargeId']}/refunds", body={"Data": {"Amount": half}}
+    )
     stage.checks.expect("half the fee is given back", refund["Status"] in ("SUCCESS", "ACCEPTED"), refund)
-    redemption = await data(stage.parkco, "GET", f"{V1}/redemptions/{first['charge']['RedemptionId']}")
-    back = {leg["Party"]: leg["ReversedAmount"]["Amount"] for leg in redemption["Funding"]}
-    stage.checks.expect("half of each leg comes back on the original legs", _halves(legs, back), back)
-    stage.notes["paid"] = first["charge"]["PayableAmount"]["Amount"]
-    return _stays_table(first, again, legs, back)
+    stage.checks.expect("the customer gets half of what was paid", refund["CashAmount"]["Amount"] == "8.00", refund)
+    legs = await _legs(stage, charge)
+    gave = {party: leg["Amount"] for party, leg in legs.items()}
+    stage.checks.expect("bank and partner fund it 60 to 40", gave == {"bank": "12.00", "partner": "8.00"}, gave)
+    back = {party: leg["Back"] for party, leg in legs.items()}
+    stage.checks.expect("half of each leg comes back on the original legs", _halves(gave, back), back)
+
+
+async def _legs(stage: Stage, charge: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """What each party funds of a charge's discount, and what came back of it."""
+    redemption = await data(stage.parkco, "GET", f"{V1}/redemptions/{charge['RedemptionId']}")
+    return {
+        leg["Party"]: {"Amount": leg["Amount"]["Amount"], "Back": leg["ReversedAmount"]["Amount"]}
+        for leg in redemption["Funding"]
+    }
 
 
 async def _stay(stage: Stage, plate: str, *, hours: float, hours_ago: float) -> dict[str, Any]:
-    """Entry, quote, exit."""
+    """Entry, quote, exit, and the exit told again; the charge."""
     entered = datetime.now(UTC) - timedelta(hours=hours_ago)
     left = entered + timedelta(hours=hours)
     session = await enter(stage.parkco, plate, "lot-1", at=entered)
@@ -106,7 +130,9 @@ async def _stay(stage: Stage, plate: str, *, hours: float, hours_ago: float) -> 
     stage.checks.expect("the barrier opens", charge["Status"] == "SUCCESS" and charge["OpenBarrier"], charge)
     repeated = await leave(stage.parkco, session["SessionId"], at=left, key=f"{session['SessionId']}-out")
     stage.checks.expect("a repeated charge is the same charge", repeated["ChargeId"] == charge["ChargeId"])
-    return {"quote": quote, "charge": charge}
+    same = quote["FeeAmount"] == charge["FeeAmount"]
+    stage.checks.expect("the fee is the one that was quoted", same, (quote, charge))
+    return charge
 
 
 async def enter(client: PartnerClient, plate: str, site: str, *, at: datetime) -> dict[str, Any]:
@@ -135,8 +161,7 @@ async def read_accounts(stage: Stage) -> Table:
     balances = (await data(stage.parkco, "GET", f"{path}/balances", token=token))["Balance"]
     rows = (await data(stage.parkco, "GET", f"{path}/transactions", token=token))["Transaction"]
     amounts = [(row["CreditDebitIndicator"], row["Amount"]["Amount"]) for row in rows]
-    stage.checks.expect("the first stay was taken from the account", ("Debit", stage.notes["paid"]) in amounts, amounts)
-    stage.checks.expect("the refund came back to it", ("Credit", "8.00") in amounts, amounts)
+    stage.checks.expect("one fen was taken from the account", ("Debit", "0.01") in amounts, amounts)
     await _read_after_end(stage, consent["ConsentId"], path, token)
     table = Table(
         "Booked", "", "Amount", "Information", title=f"{account['Nickname']} {balances[0]['Amount']['Amount']}"
@@ -169,9 +194,13 @@ async def _deny(stage: Stage, customer: dict[str, Any]) -> str:
         return str(failed)
 
 
-def _driver(stage: Stage) -> dict[str, Any]:
+def _plate(stage: Stage, letter: str) -> str:
+    return f"沪{letter}{stage.run[:5].upper()}"
+
+
+def _driver(stage: Stage, number: int) -> dict[str, Any]:
     return {
-        "Phone": stage.phone(99),
+        "Phone": stage.phone(number),
         "Name": "车主 Driver",
         "OpeningBalance": {"Amount": "10000.00", "Currency": "CNY"},
     }
@@ -185,14 +214,14 @@ def _minor(text: str) -> int:
     return parse_amount(text.lstrip("-"), "CNY").minor
 
 
-def _stays_table(first: dict[str, Any], again: dict[str, Any], legs: dict[str, str], back: dict[str, str]) -> Table:
+def _stays_table(stays: list[tuple[dict[str, Any], dict[str, dict[str, str]]]]) -> Table:
     table = Table("Stay", "Fee", "Off", "Paid", "Bank", "Partner", "Refunded legs", title="Parking · 停车")
-    for name, stay in (("first · 首次", first), ("second · 第二次", again)):
-        charge = stay["charge"]
-        own = stay is first
+    names = ("first · 首次", "second · 第二次", "other · 另一车")
+    for name, (charge, legs) in zip(names, stays, strict=True):
+        gave = [legs[party]["Amount"] if legs else "" for party in ("bank", "partner")]
+        back = " / ".join(legs[party]["Back"] for party in ("bank", "partner") if legs and _minor(legs[party]["Back"]))
         table.add_row(
             name, charge["FeeAmount"]["Amount"], charge["DiscountAmount"]["Amount"],
-            charge["PayableAmount"]["Amount"], legs["bank"] if own else "", legs["partner"] if own else "",
-            f"{back['bank']} / {back['partner']}" if own else "",
+            charge["PayableAmount"]["Amount"], *gave, back,
         )  # fmt: skip
     return table

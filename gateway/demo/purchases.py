@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gateway.clock import to_ms
 from gateway.money import parse_amount
+from gateway.refusal import Refusal
 
 GENERATED_SEED = 19970101
 DAY_MS = 86_400_000
@@ -26,10 +27,17 @@ class Purchase:
 
 
 def read_purchases(path: Path, *, currency: str) -> list[Purchase]:
-    """Every purchase with money in it, by customer and date. Raises ValueError naming the line that cannot be read."""
+    """Every purchase with money in it, by customer and date. Raises ValueError naming the file, and the line
+    that cannot be read."""
     with path.open(encoding="ascii") as file:
-        next(file)  # names of the columns
-        return [purchase for purchase in _purchases(file, currency) if purchase.amount_minor > 0]
+        try:
+            next(file, "")  # names of the columns
+            bought = [purchase for purchase in _purchases(file, currency) if purchase.amount_minor > 0]
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    if not bought:
+        raise ValueError(f"{path} holds no purchase")
+    return bought
 
 
 def _purchases(lines: Iterator[str], currency: str) -> Iterator[Purchase]:
@@ -40,9 +48,10 @@ def _purchases(lines: Iterator[str], currency: str) -> Iterator[Purchase]:
         try:
             customer, day, _, amount = fields
             at_ms = to_ms(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC))
-        except ValueError:
-            raise ValueError(f"line {number} is not `customer date items amount`: {line.strip()!r}") from None
-        yield Purchase(customer, at_ms, parse_amount(amount, currency).minor)
+            amount_minor = parse_amount(amount, currency).minor
+        except (ValueError, Refusal):
+            raise ValueError(f"line {number} is not `customer date items amount`: {line.strip()[:80]!r}") from None
+        yield Purchase(customer, at_ms, amount_minor)
 
 
 def generate_purchases(*, customers: int, last_ms: int) -> list[Purchase]:

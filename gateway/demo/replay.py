@@ -20,7 +20,7 @@ from gateway.demo.parking_day import Stay
 from gateway.demo.parking_steps import PARKING, bind_plate, create_mandate, enter, leave
 from gateway.demo.purchases import Purchase
 from gateway.demo.referral_steps import upload_lines
-from gateway.demo.stage import V1, Stage, data, identity_token
+from gateway.demo.stage import V1, DemoCannotStart, Stage, data, identity_token
 from gateway.demo.waiting import until
 from gateway.money import Money
 
@@ -40,6 +40,8 @@ class Replay:
     parking_file: Path | None
     purchases_file: Path | None
     everything: bool
+    stays: list[Stay] = field(default_factory=list)
+    bought: list[Purchase] = field(default_factory=list)
     calls: int = 0
     fees_minor: int = 0
     off_minor: int = 0
@@ -47,15 +49,24 @@ class Replay:
     lots: list[str] = field(default_factory=list)
 
 
-async def replay_days(stage: Stage, replay: Replay, console: Console) -> RenderableType:
+def read_input(replay: Replay, console: Console) -> None:
+    """Before anything is driven. Raises DemoCannotStart for a file that is not what it should be."""
+    try:
+        replay.stays = _stays(replay, console)
+        replay.bought = _purchases(replay, console)
+    except OSError as error:
+        raise DemoCannotStart(f"{error.filename} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DemoCannotStart(str(error)) from None
+
+
+async def replay_days(stage: Stage, replay: Replay) -> RenderableType:
     """Cars in and out of every lot, then purchases as spend after referral; prints what it came to."""
-    stays = _stays(replay, console)
-    bought = _purchases(replay, console)
-    await _drive_cars(stage, replay, stays)
-    await _shop(stage, replay, bought)
+    await _drive_cars(stage, replay, replay.stays)
+    await _shop(stage, replay, replay.bought)
     table = Table("What", "How many", "Seconds", "Calls a second", title="Replay · 回放")
     total = sum(replay.seconds.values())
-    for name, count in (("parking sessions · 停车", len(stays)), ("purchases · 消费", len(bought))):
+    for name, count in (("parking sessions · 停车", len(replay.stays)), ("purchases · 消费", len(replay.bought))):
         table.add_row(name, f"{count:,}", f"{replay.seconds[name.split(' ')[0]]:.1f}", "")
     table.add_row("calls · 调用", f"{replay.calls:,}", f"{total:.1f}", f"{replay.calls / total:,.0f}")
     fees, off = Money(replay.fees_minor, "CNY"), Money(replay.off_minor, "CNY")
@@ -94,12 +105,12 @@ async def _drive_cars(stage: Stage, replay: Replay, stays: list[Stay]) -> None:
     cars, count = parking_day.assign_cars(stays)
     started = time.monotonic()
     mandates = await _mandates(stage, min(DRIVERS, count))
-    await _many("plates · 车牌", range(count), lambda car: _bind(stage, car, mandates))
+    await in_parallel("plates · 车牌", range(count), lambda car: _bind(stage, car, mandates))
     replay.calls += count + 8 * len(mandates)
     by_car: dict[int, list[Stay]] = {}
     for stay, car in zip(stays, cars, strict=True):
         by_car.setdefault(car, []).append(stay)
-    await _many("sessions · 停车", by_car.items(), lambda entry: _drive(stage, replay, entry, lots))
+    await in_parallel("sessions · 停车", by_car.items(), lambda entry: _drive(stage, replay, entry, lots))
     replay.seconds["parking"] = time.monotonic() - started
 
 
@@ -123,7 +134,7 @@ async def _mandates(stage: Stage, count: int) -> list[str]:
         )
         mandates.append(consent_id)
 
-    await _many("mandates · 授权", customers, give)
+    await in_parallel("mandates · 授权", customers, give)
     return mandates
 
 
@@ -212,12 +223,14 @@ async def _bulk(stage: Stage, path: str, member: str, items: Sequence[dict[str, 
     async def send(piece: Sequence[dict[str, Any]]) -> None:
         await stage.sandbox(path, {member: list(piece)})
 
-    await _many(title, pieces, send, at_once=1)
+    await in_parallel(title, pieces, send, at_once=1)
     return len(pieces)
 
 
 # --- many at once ------------------------------------------------------------------------------------------------
-async def _many(title: str, items: Any, work: Callable[[Any], Awaitable[None]], *, at_once: int = IN_FLIGHT) -> None:
+async def in_parallel(
+    title: str, items: Any, work: Callable[[Any], Awaitable[None]], *, at_once: int = IN_FLIGHT
+) -> None:
     """Every item through `work`, so many at once, with a bar; the first failure ends it."""
     waiting = iter(list(items))
     with Progress(

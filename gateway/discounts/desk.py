@@ -3,6 +3,7 @@
 For rooms that pay with a discount (through a Protocol): hold, bind to a charge, grant, undo.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -193,14 +194,20 @@ class RedemptionDesk:
             return await store.held_by_request(conn, request)
 
     async def expire_holds_due(self, now_ms: int) -> int:
-        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins."""
+        """Chore: give back the holds whose time is over; returns how many. A confirmation that was faster wins.
+
+        One that cannot be given back holds up no other; what is wrong with it is raised when they are through.
+        """
         async with self._database.connection() as conn:
             due = await store.expired_holds(conn, now_ms=now_ms, limit=EXPIRE_BATCH)
         if not due:
             return 0
         rule = partial(rules.expire, now_ms=now_ms)
         steps = [Step(partner_id, redemption_id, None, now_ms, rule) for redemption_id, partner_id in due]
-        answers = await step_batch(self._database, steps, terms=self._contract_of)
+        answers = await asyncio.gather(*map(self._steps.submit, steps), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, Refusal):
+                raise answer
         return sum(isinstance(answer, Redemption) for answer in answers)
 
     async def report_budgets_due(self, now_ms: int) -> int:

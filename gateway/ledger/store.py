@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from asyncpg import Record
-
 from gateway.database import Connection
 from gateway.jsonio import encode
 from gateway.ledger.book import Entry
@@ -42,35 +40,15 @@ async def trial_balance(
     conn: Connection, *, from_day: date | None = None, to_day: date | None = None
 ) -> tuple[Balance, ...]:
     """Every account's debits and credits, by name; both sums are equal per currency, or the book is broken."""
-    return _balances(
-        await conn.fetch(
-            """SELECT p.account, p.currency,
-                      sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0) AS debit_minor,
-                      -sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0) AS credit_minor
-               FROM ledger_posting p JOIN ledger_entry e ON e.seq = p.entry_seq
-               WHERE ($1::date IS NULL OR e.business_day >= $1) AND ($2::date IS NULL OR e.business_day <= $2)
-               GROUP BY p.account, p.currency ORDER BY p.account""",
-            from_day, to_day,
-        )
+    rows = await conn.fetch(
+        """SELECT p.account, p.currency,
+                  sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0) AS debit_minor,
+                  -sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0) AS credit_minor
+           FROM ledger_posting p JOIN ledger_entry e ON e.seq = p.entry_seq
+           WHERE ($1::date IS NULL OR e.business_day >= $1) AND ($2::date IS NULL OR e.business_day <= $2)
+           GROUP BY p.account, p.currency ORDER BY p.account""",
+        from_day, to_day,
     )  # fmt: skip
-
-
-async def partner_balances(conn: Connection, partner_id: str) -> tuple[Balance, ...]:
-    """The same for the entries of one partner: what its statements must come to."""
-    return _balances(
-        await conn.fetch(
-            """SELECT p.account, p.currency,
-                      sum(p.amount_minor) FILTER (WHERE p.amount_minor > 0) AS debit_minor,
-                      -sum(p.amount_minor) FILTER (WHERE p.amount_minor < 0) AS credit_minor
-               FROM ledger_entry e JOIN ledger_posting p ON p.entry_seq = e.seq
-               WHERE e.partner_id = $1
-               GROUP BY p.account, p.currency ORDER BY p.account""",
-            partner_id,
-        )
-    )  # fmt: skip
-
-
-def _balances(rows: Sequence[Record]) -> tuple[Balance, ...]:
     return tuple(
         Balance(row["account"], row["currency"], int(row["debit_minor"] or 0), int(row["credit_minor"] or 0))
         for row in rows

@@ -24,6 +24,7 @@ from gateway.partners.folder import AgreedDocument, folder_digest, load_folder
 from gateway.partners.plan import Plan, PlannedDocument, Step
 from gateway.partners.recording import APPLY_LIMIT_S, effective_event
 from gateway.partners.store import NewVersion, Version
+from gateway.partners.turns import lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ async def plan(database: Database, folder: Path, operations: frozenset[str], *, 
     """What `apply` would do now. `operations`: every id that a policy may name. Raises DocumentInvalid."""
     if (unchanged := await _as_applied(database, folder_digest(folder, operations))) is not None:
         return unchanged
-    documents = tuple(load_folder(folder, operations).documents())
+    with lasting():
+        documents = tuple(load_folder(folder, operations).documents())
     return (await _compared(database, documents, now_ms=now_ms, remove=False)).plan
 
 
@@ -58,20 +60,21 @@ async def apply(
     Applying the same folder again writes nothing. What the folder does not have is withdrawn where `remove` says so,
     and stays in force otherwise; contracts always stay.
     """
-    async with asyncio.timeout(APPLY_LIMIT_S):
-        digest = folder_digest(folder, operations)
-        if (unchanged := await _as_applied(database, digest)) is not None:
-            return unchanged
-        documents = tuple(load_folder(folder, operations).documents())
-        found = await _compared(database, documents, now_ms=now_ms, remove=remove)
-        async with database.transaction() as conn:
-            await store.lock_documents(conn)
-            day = await append(conn, (), now_ms=now_ms)  # held open until the transaction ends
-            if (await store.count_versions(conn), day) != (found.versions, found.day):  # somebody was faster
-                found = await _compare(conn, documents, day=day, now_ms=now_ms, remove=remove)
-            await _write(conn, found.plan.steps, actor=actor, reason=reason, now_ms=now_ms)
-            if not found.plan.extra and folder_digest(folder, operations) == digest:
-                await store.remember_folder(conn, digest, now_ms=now_ms)
+    with lasting():
+        async with asyncio.timeout(APPLY_LIMIT_S):
+            digest = folder_digest(folder, operations)
+            if (unchanged := await _as_applied(database, digest)) is not None:
+                return unchanged
+            documents = tuple(load_folder(folder, operations).documents())
+            found = await _compared(database, documents, now_ms=now_ms, remove=remove)
+            async with database.transaction() as conn:
+                await store.lock_documents(conn)
+                day = await append(conn, (), now_ms=now_ms)  # held open until the transaction ends
+                if (await store.count_versions(conn), day) != (found.versions, found.day):  # somebody was faster
+                    found = await _compare(conn, documents, day=day, now_ms=now_ms, remove=remove)
+                await _write(conn, found.plan.steps, actor=actor, reason=reason, now_ms=now_ms)
+                if not found.plan.extra and folder_digest(folder, operations) == digest:
+                    await store.remember_folder(conn, digest, now_ms=now_ms)
     return found.plan
 
 

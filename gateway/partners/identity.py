@@ -9,7 +9,7 @@ import re
 import secrets
 import unicodedata
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,13 +69,24 @@ def identity_token(key: IdentityKey, phone: str) -> str:
 
 
 def identity_tokens(keys: Iterable[IdentityKey], phones: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """Each phone's (partner, token) under every key: how a batch of goals finds its claims."""
-    found: dict[str, list[tuple[str, str]]] = {phone: [] for phone in phones}
-    for key in keys:
-        started = _started(key)
-        for phone, tokens in found.items():
-            tokens.append((key.partner_id, _token(started, key.epoch, phone)))
-    return found
+    """Each phone's (partner, token) under every one of the keys."""
+    hasher, of_all = PhoneHasher(), list(keys)
+    return {phone: [(key.partner_id, hasher.token(key, phone)) for key in of_all] for phone in phones}
+
+
+class PhoneHasher:
+    """Makes many tokens under the same keys: copying a key's state costs half of keying it anew."""
+
+    def __init__(self) -> None:
+        self._started: dict[tuple[str, int], hmac.HMAC] = {}
+
+    def token(self, key: IdentityKey, phone: str) -> str:
+        """As identity_token."""
+        place = key.partner_id, key.epoch
+        started = self._started.get(place)
+        if started is None:
+            started = self._started[place] = _started(key)
+        return _token(started, key.epoch, phone)
 
 
 class IdentityKeys:
@@ -101,29 +112,25 @@ class IdentityKeys:
                 keys = await self._load(conn, partner_id)
         return keys
 
-    async def roll(self, partner_id: str, *, actor: str, now_ms: int) -> IdentityKey:
-        """Begin the next epoch; tokens of the older ones keep their claims."""
-        keys = await self.keys_of(partner_id, now_ms=now_ms)
-        async with self._database.transaction() as conn:
-            await self._make(conn, partner_id, epoch=keys[-1].epoch + 1, now_ms=now_ms, actor=actor)
-            return (await self._load(conn, partner_id))[-1]
-
-    async def all_keys(self, conn: Connection) -> tuple[IdentityKey, ...]:
-        """Every partner's keys: what a customer's phone is turned into when a goal is attributed."""
-        return tuple(map(self._unsealed, await store.identity_keys(conn)))
+    async def keys_of_partners(
+        self, conn: Connection, partner_ids: Sequence[str]
+    ) -> dict[str, tuple[IdentityKey, ...]]:
+        """The keys that these partners have, by partner, oldest first."""
+        found: dict[str, list[IdentityKey]] = {}
+        for row in await store.identity_keys(conn, partner_ids):
+            found.setdefault(row["partner_id"], []).append(self._unsealed(row))
+        return {partner_id: tuple(keys) for partner_id, keys in found.items()}
 
     async def _load(self, conn: Connection, partner_id: str) -> tuple[IdentityKey, ...]:
-        return tuple(map(self._unsealed, await store.identity_keys(conn, partner_id)))
+        return (await self.keys_of_partners(conn, [partner_id])).get(partner_id, ())
 
-    async def _make(
-        self, conn: Connection, partner_id: str, *, epoch: int, now_ms: int, actor: str = "gateway"
-    ) -> None:
+    async def _make(self, conn: Connection, partner_id: str, *, epoch: int, now_ms: int) -> None:
         """Two workers may try at once: the first one's key stays."""
         sealed = self._keyring.seal(secrets.token_bytes(KEY_BYTES), context=_context(partner_id, epoch))
         made = await store.insert_identity_key(conn, partner_id, epoch=epoch, key_sealed=sealed, now_ms=now_ms)
         if made:
             await audit.record(
-                conn, actor=actor, action="identity_key.made", subject=partner_id, detail={"epoch": epoch},
+                conn, actor="gateway", action="identity_key.made", subject=partner_id, detail={"epoch": epoch},
                 now_ms=now_ms,
             )  # fmt: skip
 
@@ -145,7 +152,6 @@ def _started(key: IdentityKey) -> hmac.HMAC:
 
 
 def _token(started: hmac.HMAC, epoch: int, phone: str) -> str:
-    """Copying the keyed state costs half of keying it anew."""
     digest = started.copy()
     digest.update(phone.encode())
     return f"idt_{epoch}_{urlsafe_b64encode(digest.finalize()).rstrip(b'=').decode()}"

@@ -41,8 +41,9 @@ class TermsUnreadable(Refusal):
 class PictureTooOld(Refusal):
     """This worker has not heard for 5 seconds who may do what under which terms, so it does nothing. Try again."""
 
-    status, ob_status = 503, 500  # the standard's files know no 503
-    code, ob_code, outcome = "configuration_stale", "U000", "gateway_error"
+    status, retry_after_s = 503, 1
+    code, ob_code, outcome = "configuration_stale", "D033", "gateway_error"
+    oauth_error, oauth_status = "temporarily_unavailable", 503
     title = "The gateway cannot tell what is in force"
 
 
@@ -101,7 +102,7 @@ class SnapshotKeeper:
         """Raises PictureTooOld."""
         assert self._current is not None, "load comes before the first request"
         if self._age_s() > DOOR_LIMIT_S:
-            raise PictureTooOld(headers=(("retry-after", "1"),))
+            raise PictureTooOld
         return self._current
 
     async def load(self) -> None:

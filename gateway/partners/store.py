@@ -138,11 +138,12 @@ async def count_versions(conn: Connection) -> int:
 
 
 async def insert_versions(conn: Connection, new: Sequence[NewVersion], *, actor: str, now_ms: int) -> None:
-    """In this order, as versions of a contract rise."""
-    await conn.executemany(
-        """INSERT INTO document (kind, id, version, partner_id, body, sha256, withdrawn, applied_at_ms, applied_by,
-               starts_ms, ends_ms, currency) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)""",
-        [
+    """In this order, as versions of a contract rise; one COPY, however many."""
+    await conn.copy_records_to_table(
+        "document",
+        columns=("kind", "id", "version", "partner_id", "body", "sha256", "withdrawn", "applied_at_ms", "applied_by",
+                 "starts_ms", "ends_ms", "currency"),
+        records=[
             (
                 each.kind, each.id, each.version, each.partner_id, each.body, each.sha256, each.withdrawn, now_ms,
                 actor, each.starts_ms, each.ends_ms, each.currency,
@@ -263,15 +264,15 @@ def _counted(rows: R) -> R:
 
 
 # --- identity keys ---------------------------------------------------------------------------------------------------
-async def identity_keys(conn: Connection, partner_id: str | None = None) -> list[Any]:
-    """Sealed keys of one partner, or of all, by partner and epoch."""
+async def identity_keys(conn: Connection, partner_ids: Sequence[str]) -> list[Any]:
+    """Sealed keys of these partners, by partner and epoch."""
     return list(
         await conn.fetch(
             """SELECT partner_id, epoch, key_sealed, created_at_ms FROM identity_key
-               WHERE $1::text IS NULL OR partner_id = $1 ORDER BY partner_id, epoch""",
-            partner_id,
+               WHERE partner_id = ANY ($1::text[]) ORDER BY partner_id, epoch""",
+            list(partner_ids),
         )
-    )  # fmt: skip
+    )
 
 
 async def insert_identity_key(conn: Connection, partner_id: str, *, epoch: int, key_sealed: bytes, now_ms: int) -> bool:

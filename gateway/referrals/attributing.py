@@ -16,22 +16,23 @@ from gateway import metrics
 from gateway.database import Connection, Database
 from gateway.events import outbox
 from gateway.ids import new_id
-from gateway.partners.identity import IdentityKeys, identity_tokens, normalise_phone
+from gateway.partners.identity import IdentityKeys, identity_token, normalise_phone
 from gateway.partners.store import know_customers
 from gateway.referrals.chunk import Chunk, Known
-from gateway.referrals.goal import REPEATABLE, Relation
+from gateway.referrals.goal import Relation
+from gateway.referrals.identifying import Asked, ask, look_up
 from gateway.referrals.link import ticket_digest
 from gateway.referrals.model import GoalReached, ReferralTerms, TermsBook
 from gateway.referrals.plausible import why_not
-from gateway.referrals.store import batches, claims, goals, links, waiting
-from gateway.referrals.store.batches import WaitingFile
+from gateway.referrals.store import batches, claims, goals, links, spans, waiting
 from gateway.referrals.store.waiting import Key
-from gateway.referrals.terms import is_readable, terms_or_wait
+from gateway.referrals.terms import terms_or_wait
 
 CHUNK_EVENTS = 500  # events a transaction: some 40 ms of a worker's loop, in slices
 SLICE_EVENTS = 50  # events judged until the loop serves somebody else
 CHUNKS_A_RUN = 40  # chunks until the chore lets others run
-WAITING_CHUNK = 200  # customers whose goals wait for terms, looked at in one run
+WAITING_SEEN = 2_000  # customers whose goals wait, of which a run asks whether there is news
+WAITING_CHUNK = 200  # of those with news, judged in one run
 EXPIRE_CHUNK = 10_000  # claims a transaction
 FROM_THE_START: Key = ("", 0)
 UNWRITABLE = (asyncpg.DataError, asyncpg.CheckViolationError)  # a value that no table of ours holds
@@ -57,7 +58,7 @@ class GoalDesk:
     keys: IdentityKeys
     terms: TermsBook
     feed: Feed
-    _looked_at: Key = FROM_THE_START  # of the goals that wait for terms: each has its turn
+    _looked_at: Key = FROM_THE_START  # of the goals that wait: each has its turn
 
     async def attribute_goals_due(self, now_ms: int) -> int:
         """Chore: returns the number of bank events read, and of goals that need wait no longer."""
@@ -65,7 +66,7 @@ class GoalDesk:
         for _ in range(CHUNKS_A_RUN):
             taken = await self._attribute_whatever_comes(now_ms)
             read += taken
-            if taken < CHUNK_EVENTS:
+            if not taken:
                 break
         return read
 
@@ -97,18 +98,21 @@ class GoalDesk:
         async with self.database.connection() as conn:
             cursor = await goals.read_cursor(conn)
         entries = await self.feed(cursor, limit)
+        if not entries:
+            return 0
         faults = [fault or why_not(entry.goal, now_ms=now_ms) for entry in entries]
+        judged = list(zip(entries, faults, strict=True))
         async with self.database.transaction() as conn:
-            files = await batches.waiting_files(conn)
-            heard = _heard(entries, faults, [file for file in files if self._can_apply(file)])
-            if not heard or not await goals.move_cursor(conn, old=cursor, new=entries[heard - 1].cursor):
-                return 0
-            judged = list(zip(entries, faults, strict=True))[:heard]
-            await _set_aside(conn, [(entry, why) for entry, why in judged if why], now_ms=now_ms)
+            if await goals.hold_cursor(conn) != cursor:
+                return 0  # another process has moved on
             fresh = await _fresh(conn, [entry.goal for entry, why in judged if not why])
-            await self._present_tickets(conn, fresh, now_ms=now_ms)
-            stalled = [file.batch_id for file in files if not self._can_apply(file)]
-            chunk = Chunk(self.terms, await self._load(conn, fresh, stalled=stalled))
+            relations = await goals.relations(conn, {goal.customer_id for goal in fresh})
+            asked, taken = await ask(conn, fresh, relations, keys=self.keys, terms=self.terms, now_ms=now_ms)
+            heard, fresh = _up_to(entries, fresh[taken:]), fresh[:taken]
+            await goals.move_cursor(conn, entries[heard - 1].cursor)
+            await _set_aside(conn, [(entry, why) for entry, why in judged[:heard] if why], now_ms=now_ms)
+            await self._present_tickets(conn, fresh, asked, now_ms=now_ms)
+            chunk = Chunk(self.terms, await _load(conn, asked, relations))
             for place, goal in enumerate(fresh):
                 if place % SLICE_EVENTS == 0:
                     await asyncio.sleep(0)
@@ -117,29 +121,30 @@ class GoalDesk:
         _count(chunk, fresh)
         return heard
 
-    def _can_apply(self, file: WaitingFile) -> bool:
-        """Goals wait for the touches of a file, but not for terms that somebody has to make readable first."""
-        return is_readable(terms_or_wait(self.terms, file.partner_id, at_ms=file.received_at_ms))
-
     async def _judge_waiting(self, now_ms: int) -> int:
-        """Goals that have waited for terms; those of one partner never hold up another's."""
+        """Goals that have waited for an owner or for terms; those of one partner never hold up another's."""
         async with self.database.transaction() as conn:
             await goals.hold_cursor(conn)
-            keys = await waiting.waiting_for_terms(conn, after=self._looked_at, limit=WAITING_CHUNK)
-            self._looked_at = keys[-1] if len(keys) == WAITING_CHUNK else FROM_THE_START
+            seen = await waiting.judged_later(conn, after=self._looked_at, limit=WAITING_SEEN)
+            ready = [key for key, is_blocked in seen if not is_blocked]
+            keys = ready[:WAITING_CHUNK]
+            if len(ready) > len(keys):
+                self._looked_at = keys[-1]
+            else:
+                self._looked_at = seen[-1][0] if len(seen) == WAITING_SEEN else FROM_THE_START
             if not keys:
                 return 0
-            files = await batches.waiting_files(conn)
-            stalled = [file.batch_id for file in files if not self._can_apply(file)]
-            chunk = Chunk(self.terms, await self._load_waiting(conn, keys, stalled=stalled))
-            for relations in chunk.known.relations.values():
-                for relation in relations:
-                    chunk.decide_again(relation)
+            relations = await goals.relations(conn, {customer for customer, _ in keys})
+            chunk = Chunk(self.terms, await _load_kept(conn, relations))
+            for relation in [relation for several in relations.values() for relation in several]:
+                chunk.decide_again(relation)
             await _keep(conn, chunk, now_ms=now_ms)
         _count(chunk, ())
         return len(chunk.outcome.verdicts)
 
-    async def _present_tickets(self, conn: Connection, fresh: Sequence[GoalReached], *, now_ms: int) -> None:
+    async def _present_tickets(
+        self, conn: Connection, fresh: Sequence[GoalReached], asked: Asked, *, now_ms: int
+    ) -> None:
         """The bank's app showed a scan ticket: the scan becomes a touch of this customer, whose token is known now."""
         shown = {ticket_digest(goal.scan_ticket): goal for goal in reversed(fresh) if goal.scan_ticket}
         if not shown:
@@ -147,72 +152,49 @@ class GoalDesk:
         found = await links.present(
             conn, [(digest, goal.bank_event_id, goal.joined_at_ms) for digest, goal in shown.items()]
         )
-        newest = {key.partner_id: key for key in await self.keys.all_keys(conn)}
+        keys = await self.keys.keys_of_partners(conn, [scan.partner_id for scan in found])
         by_event = {goal.bank_event_id: goal for goal in shown.values()}
         rows = []
         for scan in found:
             terms = terms_or_wait(self.terms, scan.partner_id, at_ms=scan.scanned_at_ms)
             phone = normalise_phone(by_event[scan.bank_event_id].phone)
-            if scan.partner_id in newest:
-                ((_, token),) = identity_tokens([newest[scan.partner_id]], [phone])[phone]
+            if scan.partner_id in keys:
+                token = identity_token(keys[scan.partner_id][-1], phone)
                 lookback_ms = terms.lookback_ms if isinstance(terms, ReferralTerms) else 0
                 rows.append((new_id("clm"), token, scan.scanned_at_ms + lookback_ms, scan))
+                asked.also(by_event[scan.bank_event_id], scan.partner_id, keys=keys[scan.partner_id])
         await batches.hold_claims(conn, [scan.partner_id for *_, scan in rows])
         await goals.claim_by_scan(conn, rows, now_ms=now_ms)
         await know_customers(
             conn, [(scan.partner_id, token) for _, token, _, scan in rows], source="ticket", now_ms=now_ms
         )
 
-    async def _load(self, conn: Connection, fresh: Sequence[GoalReached], *, stalled: Sequence[str]) -> Known:
-        """Phones are hashed for goals that count once and for customers who are not decided: spending is cheap."""
-        relations = await goals.relations(conn, {goal.customer_id for goal in fresh})
-        decided = {name for name, found in relations.items() if all(relation.ownership for relation in found)}
-        known = await self._load_waiting(conn, [], stalled=stalled, relations=relations)
-        hashed = [
-            goal
-            for goal in fresh
-            if goal.goal not in REPEATABLE
-            or goal.customer_id not in decided
-            or goal.joined_at_ms not in {relation.joined_at_ms for relation in relations[goal.customer_id]}
-        ]
-        phones = {goal.bank_event_id: normalise_phone(goal.phone) for goal in hashed}
-        tokens = identity_tokens(await self.keys.all_keys(conn) if phones else (), set(phones.values()))
-        known.tokens = {event_id: tokens[phone] for event_id, phone in phones.items()}
-        pairs = [pair for found in tokens.values() for pair in found]
-        known.touches |= await goals.touches_of_tokens(conn, pairs)
-        if stalled:
-            known.unapplied |= await waiting.rows_waiting(conn, stalled, {token for _, token in pairs})
-        return known
 
-    async def _load_waiting(
-        self,
-        conn: Connection,
-        keys: Sequence[Key],
-        *,
-        stalled: Sequence[str],
-        relations: dict[str, list[Relation]] | None = None,
-    ) -> Known:
-        """What is kept of these customers."""
-        found = relations if relations is not None else await goals.relations(conn, {customer for customer, _ in keys})
-        wanted = {(one.customer_id, one.joined_at_ms) for several in found.values() for one in several}
-        undecided = await waiting.undecided(conn, wanted)
-        pairs = [pair for one in undecided.values() for pair in one.tokens]
-        unapplied = await waiting.rows_waiting(conn, stalled, {token for _, token in pairs}) if stalled else set()
-        return Known(
-            found, await waiting.waiting_goals(conn, wanted), undecided, {},
-            await goals.touches_of_tokens(conn, pairs), unapplied,
-        )  # fmt: skip
+async def _load(conn: Connection, asked: Asked, relations: dict[str, list[Relation]]) -> Known:
+    """What is kept of these customers, and what partners say of those who were asked about."""
+    known = await _load_kept(conn, relations)
+    found = await look_up(conn, asked)
+    known.tokens = {event_id: found.tokens[phone] for event_id, phone in asked.phones.items()}
+    known.touches |= found.touches
+    known.named |= found.named
+    return known
 
 
-def _heard(entries: Sequence[FeedEntry], faults: Sequence[str | None], files: Sequence[WaitingFile]) -> int:
-    """How many events are heard now: who joined after the receipt of a file that is being applied waits for it."""
-    oldest_ms = min((file.received_at_ms for file in files), default=None)
-    if oldest_ms is None:
+async def _load_kept(conn: Connection, relations: dict[str, list[Relation]]) -> Known:
+    wanted = {(one.customer_id, one.joined_at_ms) for several in relations.values() for one in several}
+    undecided = await waiting.undecided(conn, wanted)
+    pairs = [pair for one in undecided.values() for pair in one.tokens]
+    return Known(
+        relations, await waiting.waiting_goals(conn, wanted), undecided, {},
+        await goals.touches_of_tokens(conn, pairs), await spans.named_in_files(conn, pairs),
+    )  # fmt: skip
+
+
+def _up_to(entries: Sequence[FeedEntry], left: Sequence[GoalReached]) -> int:
+    """How many events are heard now: all before the first goal that is left for the next chunk."""
+    if not left:
         return len(entries)
-    for place, (entry, fault) in enumerate(zip(entries, faults, strict=True)):
-        if fault is None and entry.goal.joined_at_ms > oldest_ms:
-            return place
-    return len(entries)
+    return next(place for place, entry in enumerate(entries) if entry.goal.bank_event_id == left[0].bank_event_id)
 
 
 async def _fresh(conn: Connection, told: Sequence[GoalReached]) -> list[GoalReached]:

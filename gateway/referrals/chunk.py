@@ -8,10 +8,9 @@ from gateway.referrals.attribution import attribute
 from gateway.referrals.goal import First, GoalOutcome, Ownership, Relation, Verdict, joined_as, judge, own
 from gateway.referrals.model import ClaimState, GoalReached, Joining, ReferralTerms, TermsBook, Touch, Unreadable
 from gateway.referrals.store.goals import NEARER, ClaimChange
+from gateway.referrals.store.spans import Pair
 from gateway.referrals.store.waiting import Key, Undecided, Waiting
 from gateway.referrals.terms import terms_or_wait
-
-Pair = tuple[str, str]  # partner and customer token
 
 
 @dataclass(slots=True)
@@ -23,7 +22,7 @@ class Known:
     undecided: dict[Key, Undecided]
     tokens: dict[str, list[Pair]]  # by bank event
     touches: dict[Pair, list[Touch]]
-    unapplied: set[str]  # tokens in files that cannot be applied yet
+    named: dict[Pair, int]  # in a file that is not applied, received then
 
 
 @dataclass(slots=True)
@@ -82,13 +81,14 @@ class Chunk:
                 self._conclude(verdict, ())
 
     def _decide(self, relation: Relation, waiting: Undecided) -> None:
-        """Who brought the customer; left open where terms that have a say in it cannot be read."""
+        """Who brought the customer; left open where unreadable terms have a say in it, or a file that names the
+        customer, was here before, and is not applied."""
         joining = waiting.joining
         touches = [touch for pair in waiting.tokens for touch in self.known.touches.get(pair, ())]
         partners = {touch.partner_id for touch in touches}
         found = {name: terms_or_wait(self.terms, name, at_ms=joining.joined_at_ms) for name in partners}
         is_open = Unreadable.TERMS in found.values() or any(
-            token in self.known.unapplied for _, token in waiting.tokens
+            self.known.named.get(pair, joining.joined_at_ms) < joining.joined_at_ms for pair in waiting.tokens
         )
         if is_open:
             self.known.undecided[joining.key] = waiting
@@ -148,10 +148,10 @@ class Chunk:
         before = self.outcome.claims.get(key)
         if before is None:
             self.outcome.claims[key] = change
-        elif NEARER.index(before.state) > NEARER.index(change.state):
-            self.outcome.claims[key] = replace(before, paid=before.paid or change.paid)
-        else:
-            self.outcome.claims[key] = replace(change, paid=before.paid or change.paid)
+            return
+        nearest = before if NEARER.index(before.state) > NEARER.index(change.state) else change
+        is_paid = before.paid or change.paid
+        self.outcome.claims[key] = nearest if nearest.paid == is_paid else replace(nearest, paid=is_paid)
 
 
 def _excluded(partner_id: str, claim_id: str, relation: Relation, reason: str) -> ClaimChange:

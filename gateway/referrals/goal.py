@@ -30,7 +30,8 @@ class GoalOutcome(StrEnum):
     NO_COMMISSION = "no_commission"  # its contract pays nothing for this goal: then the owner does not hear of it
     CURRENCY = "currency"  # the amount is not in the contract's currency
     WAITS_FOR_ANCHOR = "waits_for_anchor"  # the owner's time has not begun, as far as the bank has told
-    WAITS_FOR_TERMS = "waits_for_terms"  # terms that this program cannot read have a say in it
+    WAITS_FOR_OWNER = "waits_for_owner"  # a file that names the customer, or unreadable terms, may say who that is
+    WAITS_FOR_TERMS = "waits_for_terms"  # the owner's terms cannot be read by this program
 
     @property
     def pays(self) -> bool:
@@ -38,7 +39,7 @@ class GoalOutcome(StrEnum):
 
     @property
     def waits(self) -> bool:
-        return self in (GoalOutcome.WAITS_FOR_ANCHOR, GoalOutcome.WAITS_FOR_TERMS)
+        return self in (GoalOutcome.WAITS_FOR_ANCHOR, GoalOutcome.WAITS_FOR_OWNER, GoalOutcome.WAITS_FOR_TERMS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ def judge(goal: GoalReached, relation: Relation, terms: ReferralTerms | Unreadab
     if is_repeated(goal, relation.firsts):
         return Verdict(goal, relation.joined_at_ms, GoalOutcome.REPEATED)
     if owner is None:
-        return Verdict(goal, relation.joined_at_ms, GoalOutcome.WAITS_FOR_TERMS)
+        return Verdict(goal, relation.joined_at_ms, GoalOutcome.WAITS_FOR_OWNER)
     if not owner.partner_id:
         return Verdict(goal, relation.joined_at_ms, GoalOutcome.NOBODY)
     if anchor_ms is None or goal.occurred_at_ms < anchor_ms:

@@ -1,7 +1,6 @@
 """The referral part of the contracts, as the rules read it."""
 
 from collections.abc import Callable
-from functools import lru_cache
 
 from gateway.partners.contract import Contract
 from gateway.referrals.model import Evidence, Pick, ReferralTerms, TermsBook, Unreadable
@@ -12,15 +11,22 @@ DAY_MS = 86_400_000
 
 def terms_book(contract_at: Callable[[str, int], Contract | None]) -> TermsBook:
     """Looks up the version in force; None where there is no contract, or one without [attribution]."""
+    known: dict[tuple[str, str, int], tuple[Contract, ReferralTerms | None]] = {}
 
     def terms(partner_id: str, at_ms: int) -> ReferralTerms | None:
+        """Each version is read once: its name finds it, as hashing a whole contract costs more than reading it."""
         contract = contract_at(partner_id, at_ms)
-        return referral_terms(partner_id, contract) if contract is not None else None
+        if contract is None:
+            return None
+        place = partner_id, contract.contract_id, contract.version
+        found = known.get(place)
+        if found is None or found[0] is not contract:
+            found = known[place] = contract, referral_terms(partner_id, contract)
+        return found[1]
 
     return terms
 
 
-@lru_cache(maxsize=1024)
 def referral_terms(partner_id: str, contract: Contract) -> ReferralTerms | None:
     agreed = contract.attribution
     if agreed is None:

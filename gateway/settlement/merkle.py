@@ -77,26 +77,6 @@ def inclusion_path(leaves: Sequence[bytes], index: int) -> list[bytes]:
     return path
 
 
-def root_from_path(leaf: bytes, *, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that this path leads to, or None when it has another length than such a tree gives."""
-    if not 0 <= index < size:
-        return None
-    found, rest = leaf_hash(leaf), list(path)
-    last = size - 1
-    while last > 0:
-        if index & 1:
-            if not rest:
-                return None
-            found = node_hash(rest.pop(0), found)
-        elif index < last:
-            if not rest:
-                return None
-            found = node_hash(found, rest.pop(0))
-        index >>= 1
-        last >>= 1
-    return None if rest else found
-
-
 def _top(level: list[bytes]) -> bytes:
     """The root over these hashes of leaves, at least one."""
     while len(level) > 1:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,9 @@ class Serving:
         return is_ready(self.address)
 
     def log(self) -> str:
-        return (self.home.parent / "log").read_text(errors="replace")
+        """Nothing where it was sent elsewhere."""
+        written = self.home.parent / "log"
+        return written.read_text(errors="replace") if written.exists() else ""
 
     def end(self) -> float:
         """By SIGTERM; the seconds that it took."""
@@ -98,13 +100,19 @@ def serving(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = 
         yield served
 
 
-@contextmanager
-def starting(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = None) -> Iterator[Serving]:
-    """The same, from its very beginning."""
-    folder.chmod(0o755)
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def starting(
+    folder: Path, *, workers: int = 2, more: Mapping[str, str] | None = None, port: int = 0, log: int | None = None
+) -> Iterator[Serving]:
+    """The same, from its very beginning. `port`: of an earlier life; `log`: a descriptor in the place of a file."""
+    folder.chmod(0o755)
+    port = port or free_port()
     environ = {
         **os.environ,
         "PARASOL_DATA_DIR": str(Path(__file__).parents[2]),
@@ -113,8 +121,9 @@ def starting(folder: Path, *, workers: int = 2, more: Mapping[str, str] | None =
     }
     command = [sys.executable, "-m", "gateway.cli", "serve", "--sandbox", "--home", str(folder / "home"),
                "--port", str(port), "--workers", str(workers)]  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ)
+    with ExitStack() as stack:
+        out = stack.enter_context((folder / "log").open("ab")) if log is None else log
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environ)
     served = Serving(process, f"http://127.0.0.1:{port}", folder / "home")
     try:
         yield served

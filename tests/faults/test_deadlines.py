@@ -11,9 +11,10 @@ import asyncpg
 import httpx
 import pytest
 
-from gateway.admission.deadline import LOOK_S, Deadlines
+from gateway.admission.deadline import Deadlines
 from gateway.call import DEADLINE_S
 from gateway.database import pool
+from gateway.database.deadlines import LOOK_S
 from gateway.edge import Table
 from gateway.payments.paying import ANSWER_WAIT_S
 from gateway.routes import OPERATIONS

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
+import httpx
 import pytest
 
 from gateway import metrics, watched
@@ -14,7 +15,7 @@ from gateway.database import Database
 from gateway.database.changes import ChangeFeed
 from gateway.health import PICTURE_AGE_S
 from gateway.partners.snapshot import DOOR_LIMIT_S
-from tests.conftest import World
+from tests.conftest import CONSENTS, World
 
 PATIENCE_S = 20.0
 BITE_S = 1.5  # a suspension after its commit, with a session to be made anew
@@ -123,9 +124,21 @@ async def test_an_old_picture_is_not_ready_and_an_older_one_serves_nobody(world:
         503, "configuration_stale", "1",
     )  # fmt: skip
     assert (await world.http.get("/readyz")).status_code == 503
+    await nobody_is_served(world, world.http.get)
     await feed.catch_up()
     assert (await world.http.get("/readyz")).status_code == 200
     assert (await client.call("GET", CAMPAIGNS)).status_code == 200
+
+
+async def nobody_is_served(world: World, get: Callable[[str], Awaitable[httpx.Response]]) -> None:
+    """Neither partners under Open Banking's manners, nor operators, nor who looks at the console; 500 is for bugs."""
+    token = await world.client("parkco").token()
+    ob = await world.client("parkco").call("GET", f"{CONSENTS['accounts'][1]}/unknown", token=token)
+    ops = await world.ops("ops-maker", "GET", "/admin/v1/jobs")
+    page = await get("/console")
+    assert [(answer.status_code, answer.headers["retry-after"]) for answer in (ob, ops, page)] == [(503, "1")] * 3
+    assert ob.json()["Code"] == "503 configuration_stale"
+    assert ops.json()["code"] == "configuration_stale"
 
 
 async def test_the_chores_go_on_after_their_leaders_session_was_dropped(database: Database) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.admission.deadline import LOOK_S
 from gateway.call import DEADLINE_S
+from gateway.database.deadlines import LOOK_S
 from tests.conftest import CONSENTS
 from tests.faults.test_database_away import READY_S, frozen, timed, try_again, until_ready
 from tests.faults.test_workers import partner, served

@@ -81,14 +81,19 @@ async def test_a_customer_who_came_alone_cannot_be_claimed_afterwards_and_nobody
     assert batches[0] == batches[1]
 
 
-async def test_a_goal_waits_for_a_file_that_was_received_before_it(room: Room) -> None:
+async def test_a_goal_waits_for_a_file_that_names_its_customer_and_was_received_before(room: Room) -> None:
+    await claim(room, "shopco", PHONES[0], number="a")
     token = await room.token("parkco", PHONES[0])
-    await room.send([row(token)])
+    await room.send([row(token, touched="2026-09-14T09:00:00Z")])
+    room.feed.add("SPEND", PHONES[0], at_ms=NOW + 2, amount=7)
     room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    assert await room.goals.attribute_goals_due(NOW + 2) == 2
+    assert {one["outcome"] for one in await room.sql("SELECT outcome FROM referral_goal")} == {"waits_for_owner"}
     assert await room.goals.attribute_goals_due(NOW + 2) == 0
     await room.batches.apply_batches_due(NOW + 3)
-    assert await room.goals.attribute_goals_due(NOW + 4) == 1
-    assert await states(room) == {"parkco": "OWNING"}
+    assert await room.goals.attribute_goals_due(NOW + 4) == 2
+    assert await states(room) == {"parkco": "CONVERTED", "shopco": "LOST"}
+    assert not await room.sql("SELECT FROM referral_file_tokens"), "nothing is kept of a file that is applied"
 
 
 async def test_an_owner_without_a_contract_then_is_not_paid(room: Room) -> None:
@@ -120,8 +125,7 @@ async def test_a_claim_ends_with_its_window_and_lives_again_with_a_new_touch(roo
 
 async def test_tokens_of_an_older_epoch_still_find_their_customer(room: Room) -> None:
     await claim(room, "parkco", PHONES[0], number="a")
-    rolled = await room.keys.roll("parkco", actor="ops-maker", now_ms=NOW)
-    assert rolled.epoch == 2
+    await room.begin_epoch("parkco", 2)
     assert (await room.token("parkco", PHONES[0])).startswith("idt_2_")
     room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
     await room.goals.attribute_goals_due(NOW + 2)

@@ -38,6 +38,17 @@ def test_the_demonstration_meets_a_ready_gateway_and_its_status_is_ours(premises
     assert not (premises.home / "postgres" / "postmaster.pid").exists()
 
 
+def test_a_second_run_keeps_the_log_of_the_first(premises: Premises) -> None:
+    """What went wrong yesterday is looked for today."""
+    ends = [sys.executable, "-c", "raise SystemExit(0)"]
+    run(premises, demo=ends, stay=False)
+    first = premises.log.read_bytes()
+    run(premises, demo=ends, stay=False)
+    assert first
+    assert premises.log.read_bytes().startswith(first)
+    assert len(premises.log.read_bytes()) > len(first)
+
+
 def test_a_gateway_that_cannot_start_shows_the_end_of_its_log(
     premises: Premises, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,7 @@ async def test_a_file_of_another_writer_is_made_again(world: World) -> None:
 
 
 async def test_what_the_database_says_of_a_file_is_not_believed_before_the_seal(world: World) -> None:
-    """Somebody writes another file and its hash into the table: our verifier refuses what comes of it."""
+    """Somebody writes a file with one event fewer, and its hash into the table."""
     await redeem(world, "idt_1_a")
     await redeem(world, "idt_1_b")
     await close(world, today())
@@ -137,6 +137,22 @@ async def test_what_the_database_says_of_a_file_is_not_believed_before_the_seal(
     statement = await calculate(world, today())
     assert statement["Status"] == "FAILED", statement
     assert statement["Failure"]
+
+
+async def test_what_only_our_own_verifier_sees_is_refused_in_its_words_before_anybody_approves_it(world: World) -> None:
+    """The same with another order's name in an event: no price, leg or line follows from it, and the seal does."""
+    await redeem(world, "idt_1_a")
+    await close(world, today())
+    path = world.home / "sealed" / f"{today()}.parquet"
+    honest = pq.read_table(path)
+    leaves = [leaf.replace(b"order of idt_1_a", b"order of idt_1_b") for leaf in honest["leaf"].to_pylist()]
+    changed = honest.set_column(2, honest.schema.field("leaf"), pa.array(leaves, pa.binary()))
+    assert changed != honest
+    pq.write_table(changed, path, row_group_size=1)  # a group has one partner's rows
+    await world.sql("UPDATE sealed_file SET sha256 = sha256($1)", path.read_bytes())
+    statement = await calculate(world, today())
+    assert statement["Status"] == "FAILED", statement
+    assert statement["Failure"].startswith(f"our own verifier refuses it: day {today()}: root is")
 
 
 async def test_a_leaf_that_differs_from_its_seal_settles_nothing_and_is_counted(world: World) -> None:

@@ -93,6 +93,27 @@ def test_reloading_where_nobody_serves_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_reload_whose_new_workers_do_not_start_leaves_the_old_ones_and_says_so(served: Serving) -> None:
+    before, key = both(served), served.home / "kek"
+    usual = key.read_text()
+    key.write_text("not a key")  # whoever starts now reads it
+    try:
+        done = reload_of(served)
+    finally:
+        key.write_text(usual)
+    assert (done.returncode, "old ones stay" in done.stderr) == (2, True), done.stderr + served.log()
+    assert "Traceback" not in done.stderr
+    assert served.workers() == before
+    assert served.is_ready()
+    assert reload_of(served).returncode == 0
+    assert not before & both(served)
+
+
+def reload_of(served: Serving) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "gateway.cli", "reload", "--home", str(served.home)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 def test_workers_that_die_again_and_again_end_nobody_else(served: Serving) -> None:
     """Two deaths within 5.5 s ended the whole gateway with status 1."""
     for _ in range(3):

@@ -1,10 +1,12 @@
 """A pooled connection goes back as it is; what must live with a session has one of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
-from gateway.database import Database
+from gateway.database import Database, pool
+from gateway.database.absence import DatabaseAway
 from gateway.jobs import store as jobs
 from tests.api.test_redemptions import ORDER, held, post
 from tests.conftest import World
@@ -23,6 +25,33 @@ async def test_nothing_is_asked_of_a_session_when_it_goes_back_to_its_pool(singl
         await conn.execute("SET application_name = 'as it was left'")
     async with single.connection() as conn:
         assert await conn.fetchval("SHOW application_name") == "as it was left", "a reset would have cost a round trip"
+
+
+async def test_who_gets_no_connection_in_time_says_so_and_the_connection_is_not_lost(
+    single: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "ACQUIRE_S", 0.05)
+
+    async def ask() -> int:
+        async with single.connection() as conn:
+            return int(await conn.fetchval("SELECT 1"))
+
+    async with single.connection():
+        with pytest.raises(DatabaseAway):
+            await ask()
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0, "our own cancellation is taken back"
+    assert await ask() == 1
+
+
+async def test_a_cancellation_of_the_caller_while_it_waits_for_a_connection_stays_one(single: Database) -> None:
+    async with single.connection():
+        waiting = asyncio.create_task(single.connection().__aenter__())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+    assert waiting.cancelled()
 
 
 async def test_a_transaction_that_was_broken_off_is_not_handed_to_the_next(single: Database) -> None:

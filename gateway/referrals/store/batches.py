@@ -129,24 +129,23 @@ async def keep_file(conn: Connection, batch: Batch, *, now_ms: int) -> None:
     )  # fmt: skip
 
 
-async def next_waiting(conn: Connection, *, passed_over: Collection[str]) -> Batch | None:
-    """The batch received first, locked; one that another process works on is passed over, and those named."""
-    row = await conn.fetchrow(
-        f"""SELECT {_COLUMNS} FROM referral_batch
-            WHERE state IN ('RECEIVED', 'APPLYING') AND batch_id <> ALL ($1::text[])
-            ORDER BY received_at_ms, batch_id LIMIT 1 FOR UPDATE SKIP LOCKED""",  # noqa: S608
-        list(passed_over),
-    )
-    return _batch(row) if row else None
-
-
-async def waiting_files(conn: Connection) -> list[WaitingFile]:
-    """Files that are not wholly applied: who joined after their receipt waits, so that their touches are heard."""
+async def oldest_files(conn: Connection) -> list[WaitingFile]:
+    """Of each partner the file received first, of those that are not wholly applied."""
     rows = await conn.fetch(
-        """SELECT batch_id, partner_id, received_at_ms FROM referral_batch WHERE state IN ('RECEIVED', 'APPLYING')
-           ORDER BY received_at_ms"""
+        """SELECT DISTINCT ON (partner_id) batch_id, partner_id, received_at_ms FROM referral_batch
+           WHERE state IN ('RECEIVED', 'APPLYING') ORDER BY partner_id, received_at_ms, batch_id"""
     )
     return [WaitingFile(**row) for row in rows]
+
+
+async def lock_waiting(conn: Connection, batch_id: str) -> Batch | None:
+    """None: another process works on it, or has applied it."""
+    row = await conn.fetchrow(
+        f"""SELECT {_COLUMNS} FROM referral_batch
+            WHERE batch_id = $1 AND state IN ('RECEIVED', 'APPLYING') FOR UPDATE SKIP LOCKED""",  # noqa: S608
+        batch_id,
+    )
+    return _batch(row) if row else None
 
 
 # One statement a chunk. A row leaves the file and becomes a touch of a claim, or a refusal with its code. The checks go

@@ -34,17 +34,14 @@ async def read_cursor(conn: Connection) -> str:
     return str(await conn.fetchval("SELECT after_cursor FROM referral_goal_cursor"))
 
 
-async def move_cursor(conn: Connection, *, old: str, new: str) -> bool:
-    """Locks the feed's place for this transaction; False: another process has moved on from `old`."""
-    status = await conn.execute(
-        "UPDATE referral_goal_cursor SET after_cursor = $2 WHERE after_cursor = $1", old, new
-    )  # fmt: skip
-    return status == "UPDATE 1"
+async def hold_cursor(conn: Connection) -> str:
+    """Nobody else decides anything until this transaction ends; returns the feed's place."""
+    return str(await conn.fetchval("SELECT after_cursor FROM referral_goal_cursor FOR UPDATE"))
 
 
-async def hold_cursor(conn: Connection) -> None:
-    """Nobody else decides anything until this transaction ends."""
-    await conn.execute("SELECT FROM referral_goal_cursor FOR UPDATE")
+async def move_cursor(conn: Connection, new: str) -> None:
+    """By who holds it."""
+    await conn.execute("UPDATE referral_goal_cursor SET after_cursor = $1", new)
 
 
 async def known_events(conn: Connection, bank_event_ids: Sequence[str]) -> set[str]:
@@ -137,7 +134,7 @@ async def keep_verdicts(conn: Connection, verdicts: Sequence[tuple[Verdict, str 
            ON CONFLICT (bank_event_id) DO UPDATE
            SET outcome = excluded.outcome, recorded_at_ms = excluded.recorded_at_ms, partner_id = excluded.partner_id,
                claim_id = excluded.claim_id, event_id = excluded.event_id
-           WHERE g.outcome IN ('waits_for_anchor', 'waits_for_terms')""",
+           WHERE g.outcome IN ('waits_for_anchor', 'waits_for_owner', 'waits_for_terms')""",
         *as_columns(rows, 12),
     )  # fmt: skip
     assert status == f"INSERT 0 {len(rows)}", "a goal is judged for good once"

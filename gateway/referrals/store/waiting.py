@@ -14,7 +14,7 @@ _ASIDE_CHARACTERS = 100  # of a bank's word that is kept of an event set aside
 
 @dataclass(frozen=True, slots=True)
 class Undecided:
-    """A customer whose decision waits, with the person's (partner, token) under every key."""
+    """A customer whose decision waits, with the (partner, token) under which partners name the person."""
 
     joining: Joining
     tokens: tuple[tuple[str, str], ...]
@@ -38,7 +38,7 @@ async def waiting_goals(conn: Connection, keys: Collection[Key]) -> dict[Key, di
                   g.outcome
            FROM unnest($1::text[], $2::bigint[]) AS wanted (customer_id, joined_at_ms)
            JOIN referral_goal g USING (customer_id, joined_at_ms)
-           WHERE g.outcome IN ('waits_for_anchor', 'waits_for_terms')""",
+           WHERE g.outcome IN ('waits_for_anchor', 'waits_for_owner', 'waits_for_terms')""",
         *as_columns(list(keys), 2),
     ):
         goal = GoalReached(
@@ -50,25 +50,25 @@ async def waiting_goals(conn: Connection, keys: Collection[Key]) -> dict[Key, di
     return found
 
 
-async def waiting_for_terms(conn: Connection, *, after: Key, limit: int) -> list[Key]:
-    """(customer, joining) of goals that wait for terms, behind `after`."""
+async def judged_later(conn: Connection, *, after: Key, limit: int) -> list[tuple[Key, bool]]:
+    """(customer, joining) of goals that wait for an owner or for terms, behind `after`, and whether a file that names
+    the customer is still to be applied: until then there is nothing new to judge."""
     rows = await conn.fetch(
-        """SELECT DISTINCT customer_id, joined_at_ms FROM referral_goal
-           WHERE outcome = 'waits_for_terms' AND (customer_id, joined_at_ms) > ($1, $2::bigint)
-           ORDER BY customer_id, joined_at_ms LIMIT $3""",
+        """SELECT w.customer_id, w.joined_at_ms, EXISTS (
+               SELECT FROM referral_undecided u, unnest(u.partner_ids, u.tokens) AS t (partner_id, token)
+               JOIN referral_batch b ON b.partner_id = t.partner_id AND b.state IN ('RECEIVED', 'APPLYING')
+               CROSS JOIN LATERAL (SELECT hashes FROM referral_file_tokens f
+                                   WHERE f.batch_id = b.batch_id AND f.first_hash <= hashtextextended(t.token, 0)
+                                   ORDER BY f.first_hash DESC LIMIT 1) AS piece
+               WHERE u.customer_id = w.customer_id AND u.joined_at_ms = w.joined_at_ms
+                 AND b.received_at_ms < w.joined_at_ms AND hashtextextended(t.token, 0) = ANY (piece.hashes)) AS blocked
+           FROM (SELECT DISTINCT customer_id, joined_at_ms FROM referral_goal
+                 WHERE outcome IN ('waits_for_owner', 'waits_for_terms')
+                   AND (customer_id, joined_at_ms) > ($1, $2::bigint)
+                 ORDER BY customer_id, joined_at_ms LIMIT $3) AS w ORDER BY 1, 2""",
         *after, limit,
     )  # fmt: skip
-    return [(row["customer_id"], row["joined_at_ms"]) for row in rows]
-
-
-async def rows_waiting(conn: Connection, batch_ids: Sequence[str], tokens: Collection[str]) -> set[str]:
-    """Those tokens of which a row of these files is still to be applied."""
-    rows = await conn.fetch(
-        """SELECT DISTINCT customer_token FROM referral_row
-           WHERE batch_id = ANY ($1::text[]) AND customer_token = ANY ($2::text[])""",
-        list(batch_ids), list(tokens),
-    )  # fmt: skip
-    return {row["customer_token"] for row in rows}
+    return [((row["customer_id"], row["joined_at_ms"]), row["blocked"]) for row in rows]
 
 
 async def undecided(conn: Connection, keys: Collection[Key]) -> dict[Key, Undecided]:

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from asyncpg import CheckViolationError
 
 from gateway import metrics
 from gateway.database import Database
@@ -148,6 +149,18 @@ async def test_the_metrics_page_shows_what_a_campaign_has_used(database: Databas
     assert await desk.report_budgets_due(NOW_MS) == 0
     page = (await metrics.page()).decode()
     assert 'parasol_budget_used_minor{campaign="parkco-2026/first-park",currency="CNY"} 1199.0' in page
+
+
+async def test_a_hold_that_cannot_be_given_back_holds_up_no_other(database: Database) -> None:
+    other = {**ONE_FEN, "id": "other"}
+    desk = desk_with(database, contract(ONE_FEN, other))
+    await hold(desk, 1001)
+    await hold(desk, 1001, offer="other")
+    async with database.connection() as conn:
+        await conn.execute("UPDATE counter SET taken = 0 WHERE name = $1", BUDGET)  # it would fall below nothing
+    with pytest.raises(CheckViolationError):
+        await desk.expire_holds_due(NOW_MS + 900_000)
+    assert (await counters(database))["budget|parkco-2026|other|CNY"] == (0, 0, 0)
 
 
 # --- limits --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,30 @@ async def test_the_first_apply_adds_every_document(bare_database: Any, agreed: A
         ("policy default", "policy trader", "partner metro", "contract metro-2025"), Step.ADD
     )
     assert [await _rows(bare_database, table) for table in ("document", "change", "audit")] == [4, 4, 4]
+
+
+async def test_applying_many_partners_asks_the_database_as_often_as_applying_one(
+    bare_database: Any, agreed: Any, operations: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand documents were as many statements, one after the other."""
+    asked: Counter[str] = Counter()
+    for verb in ("execute", "fetch", "fetchrow", "fetchval", "copy_records_to_table"):
+        real = getattr(asyncpg.Connection, verb)
+
+        def counting(conn: Any, *args: Any, real: Any = real, **named: Any) -> Any:
+            asked["questions"] += 1
+            return real(conn, *args, **named)
+
+        monkeypatch.setattr(asyncpg.Connection, verb, counting)
+    monkeypatch.setattr(asyncpg.Connection, "executemany", None)  # a statement a row, whatever it is called
+    await _apply(bare_database, agreed, operations)
+    few, contract = asked.total(), agreed.read(CONTRACT)
+    for number in range(40):
+        agreed.add_partner(f"p{number}")
+        agreed.write(f"partners/p{number}/contract.toml", contract.replace("metro-2025", f"p{number}-2025"))
+    asked.clear()
+    assert len((await _apply(bare_database, agreed, operations)).steps) == 80
+    assert asked.total() <= few
 
 
 async def test_a_plan_writes_nothing(bare_database: Any, agreed: Any, operations: Any) -> None:

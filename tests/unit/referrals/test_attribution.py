@@ -78,6 +78,31 @@ def test_a_touch_that_does_not_count_says_why(change: dict[str, int], terms: Ref
     assert codes(decision.steps) == [code]
 
 
+@pytest.mark.parametrize(
+    ("tenures", "since_ms", "is_excluded"),
+    [
+        ([Tenure(90 * DAY + 5, 95 * DAY)], None, True),  # opened at the very moment that the touch was heard of
+        ([Tenure(90 * DAY + 6, 95 * DAY)], None, False),
+        ([Tenure(1, 10 * DAY + 5)], 80 * DAY, False),  # ended exactly so long before
+        ([Tenure(1, 10 * DAY + 6)], 80 * DAY, True),
+    ],
+)
+def test_an_account_excludes_from_its_first_moment_to_the_last_that_is_not_long_ago(
+    tenures: list[Tenure], since_ms: int | None, is_excluded: bool
+) -> None:
+    """The touch is heard of on day 90, 5 ms after midnight."""
+    joining = replace(JOINING, tenures=(*tenures, *JOINING.tenures))
+    decision = attribute(joining, [touch(1)], terms={"parkco": replace(TERMS, no_account_since_ms=since_ms)})
+    assert decision.excluded == ({"clm_parkco": "had_account"} if is_excluded else {})
+
+
+def test_whoever_is_heard_of_at_the_moment_of_joining_was_not_brought_though_the_bank_corrects_it_later() -> None:
+    corrected = replace(JOINING, tenures=(Tenure(100 * DAY + 9, None),))
+    for heard_ms, is_brought in ((100 * DAY - 1, True), (100 * DAY, False)):
+        told = replace(touch(1), recorded_at_ms=heard_ms)
+        assert (attribute(corrected, [told], terms=BOOK).owner == told) == is_brought
+
+
 def test_the_look_back_includes_its_last_moment() -> None:
     assert attribute(JOINING, [touch(1, day=70)], terms=BOOK).owner == touch(1, day=70)
 

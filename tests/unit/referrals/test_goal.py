@@ -34,7 +34,7 @@ class Bank:
 
     def tell(self, order: list[GoalReached], cuts: set[int]) -> tuple[Counter[Paid], Counter[tuple[str, str, str]]]:
         """What is paid and what each month counts, told in chunks that end at `cuts`."""
-        known = Known({}, {}, {}, {}, {}, set())
+        known = Known({}, {}, {}, {}, {}, {})
         seen: set[str] = set()
         paid: Counter[Paid] = Counter()
         months: Counter[tuple[str, str, str]] = Counter()
@@ -149,6 +149,22 @@ def test_spend_told_before_the_card_that_begins_the_owner_s_time_is_paid_when_th
     }
 
 
+def test_the_owner_s_time_runs_from_the_moment_that_begins_it_to_the_last_of_its_window() -> None:
+    touch = Touch(1, "parkco", "clm_1", Evidence.BATCH, JOINED - DAY, JOINED - DAY, "", "c0")
+    card = told("c0", "CARD_ACTIVATED", 5, 0)
+    begins_ms, ends_ms = card.occurred_at_ms, card.occurred_at_ms + 90 * DAY
+    spends = [
+        replace(told("c0", "SPEND", 6, number), occurred_at_ms=at_ms)
+        for number, at_ms in enumerate((begins_ms - 1, begins_ms, ends_ms, ends_ms + 1), 1)
+    ]
+    book = {"parkco": replace(TERMS, post_window_ms=90 * DAY)}
+    bank = Bank(as_the_bank_knows([card, *spends]), {"c0": [touch]}, book)
+    for order in permutations(bank.goals):
+        paid, _ = bank.tell(list(order), {2})
+        spent = sorted(told_of for _, goal, told_of in paid if goal == "SPEND")
+        assert spent == [f"c0 {begins_ms}", f"c0 {ends_ms}"]
+
+
 def test_nobody_poaches_a_customer_on_day_91() -> None:
     """The owner's window is over: a rival that touched the customer before and after joining still gets nothing."""
     mine = Touch(1, "parkco", "clm_1", Evidence.BATCH, JOINED - DAY, JOINED - DAY, "", "c0")
@@ -211,7 +227,7 @@ def test_what_cannot_be_has_a_reason_and_what_can_has_none() -> None:
 
 
 def test_a_customer_whom_no_touch_brought_is_nobody_s() -> None:
-    chunk = Chunk(lambda *_: None, Known({"c0": [Relation("c0", JOINED, None, {})]}, {}, {}, {}, {}, set()))
+    chunk = Chunk(lambda *_: None, Known({"c0": [Relation("c0", JOINED, None, {})]}, {}, {}, {}, {}, {}))
     chunk.take(told("c0", "SPEND", 1, 1))
     (verdict, event_id), *_ = chunk.outcome.verdicts.values()
     assert (verdict.outcome, event_id) == (GoalOutcome.NOBODY, None)

@@ -207,6 +207,36 @@ def test_a_version_dated_next_year_changes_nothing_today(tmp_path: Path) -> None
     assert after.totals.payable_minor == 140
 
 
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "Pacific/Kiritimati"])
+@pytest.mark.parametrize(
+    ("first", "second", "paid"),
+    [
+        (("2026-01-01", "2026-09-21", 100), ("2026-03-01", "2026-09-20", 50), False),
+        (("2026-01-01", "2026-09-20", 100), ("2026-03-01", "2026-09-19", 50), True),
+        (("2026-06-01", "2026-09-10", 100), ("2026-03-01", "2026-09-12", 50), False),
+        (("2026-01-01", None, 50), ("2026-03-01", "2026-09-21", 100), False),
+        (("2026-01-01", None, 70), ("2026-09-22", None, 100), True),
+    ],
+    ids=["its last day is today", "both are over", "the later start is over too", "the higher number", "tomorrow"],
+)
+def test_the_minimum_pay_is_that_of_the_last_day_s_version_else_of_the_last_before(
+    tmp_path: Path, zone: str, first: tuple[str, str | None, int], second: tuple[str, str | None, int], paid: bool
+) -> None:
+    """The statement is for 2026-09-21, and 70 are due. On Kiritimati a day begins fourteen hours before UTC's."""
+    record = Record()
+    for number, (begins, ends, least) in enumerate((first, second), 1):
+        head = {"valid_from": begins, "timezone": zone} | ({"valid_to": ends} if ends else {})
+        terms = made.contract(number, terms={"settle": {"min_pay_minor": least}}, **head)
+        record.effective(terms, recorded_at_ms=NOON_MS)
+    before = {"number": 1, "sha256": "0" * 64, "statement_id": "stm_1"}
+    written = made.statement(
+        tmp_path, record.events, record.terms, opening=Opening(carried_minor=70), number=2, previous=before
+    )
+    assert (written.totals.payable_minor, written.totals.carried_out_minor) == ((70, 0) if paid else (0, 70))
+    report = verify_files([written.file])
+    assert report.accepted, report.files[0].faults
+
+
 def test_a_statement_has_the_lines_of_its_currency_only(tmp_path: Path) -> None:
     record = made.started()
     record.goal("ACCOUNT_OPENED", spend=100_000)
