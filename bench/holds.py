@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from bench import row_per_request as plain
 from bench.scratch import scratch_database
+from gateway.admission.door import REQUEST_HASH_BYTES
 from gateway.database import Database
 from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.redemption import FinalOrder
@@ -52,12 +53,12 @@ async def pair(desk: RedemptionDesk, token: str) -> None:
     key = token[-32:]
     occasion = Occasion(Money(1200, "CNY"), NOW_MS, token, None, "lot-1", "7523")
     held = await desk.hold_offer(
-        "parkco", "first-park", occasion=occasion, operation="HoldRedemption", key=key, request_hash=b"h" * 32,
-        order_reference=key, now_ms=NOW_MS,
+        "parkco", "first-park", occasion=occasion, operation="HoldRedemption", key=key,
+        request_hash=b"h" * REQUEST_HASH_BYTES, order_reference=key, now_ms=NOW_MS,
     )  # fmt: skip
     await desk.confirm(
         "parkco", held.redemption_id, final=FinalOrder(), operation="ConfirmRedemption", key=key,
-        request_hash=b"c" * 32, now_ms=NOW_MS,
+        request_hash=b"c" * REQUEST_HASH_BYTES, now_ms=NOW_MS,
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ FILL = (
            hold_key, hold_request, occurred_at_ms, held_at_ms, expires_ms, changed_at_ms, counter_names, counter_takes,
            funding)
        SELECT id, 'parkco', 'parkco-2026', 1, 'first-park', 'CONFIRMED', 'CNY', 1200, 1199, 1199, 'idt_1_' || own,
-           'lot-1', '7523', own, 'HoldRedemption', own, substring(sha256(own::bytea) FOR 16), 1, 1, n, 1,
+           'lot-1', '7523', own, '', own, substring(sha256(own::bytea) FOR 16), 1, 1, n, 1,
            ARRAY['budget', 'day|2026-09-21', 'customer'], ARRAY[1199, 1199, 1],
            '{"event_id": "evt_00000000000000000000000000", "legs": {"bank": 720, "partner": 479},
              "reversed_legs": {"bank": 0, "partner": 0}, "cap_left": {"partner": 1000000000000}}' FROM made""",

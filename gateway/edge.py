@@ -129,7 +129,7 @@ class Edge:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
         asked.set(arrival)
-        protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
+        protocol, operation_id, outcome = Protocol.of_path(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
@@ -250,14 +250,16 @@ class Edge:
         headers.extend((name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers)
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         if stream is not None:
-            await _stream(send, stream)
+            await _stream(send, stream, wanted=arrival.method != "HEAD")
         await send({"type": "http.response.body", "body": b"" if arrival.method == "HEAD" else body})
 
 
-async def _stream(send: Send, stream: Streamed) -> None:
+async def _stream(send: Send, stream: Streamed, *, wanted: bool) -> None:
     """Each step waits until the server has taken the one before: a slow reader costs one step of memory."""
     async with aclosing(stream.chunks) as chunks:
         async for chunk in chunks:
+            if not wanted:
+                break  # begun, or what it holds would not be let go of
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
@@ -270,14 +272,6 @@ def _unsniffed(send: Send) -> Send:
         await send(message)
 
     return with_header
-
-
-def protocol_of(path: str) -> Protocol:
-    """Whose manners an unknown path is refused in."""
-    if path.startswith("/open-banking/"):
-        return Protocol.OB
-    is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
-    return Protocol.PAGE if is_page else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

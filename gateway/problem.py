@@ -133,11 +133,12 @@ def _page(refusal: Refusal, interaction_id: str) -> Rendered:
 
 
 def _headers(refusal: Refusal, status: int) -> tuple[tuple[str, str], ...]:
-    """RFC 9449 §7.1: a 401 names the scheme, the error and the algorithms of a proof."""
+    """A 401 names the scheme and the error; with DPoP the algorithms of a proof too (RFC 9449 §7.1)."""
     if status != 401:
         return refusal.headers
-    challenge = f'DPoP error="{refusal.oauth_error}", error_description="{_quotable(refusal.detail)}", '
-    return (("www-authenticate", f'{challenge}algs="{DPOP_ALGS}"'), *refusal.headers)
+    said = f'{refusal.challenge} error="{refusal.oauth_error}", error_description="{_quotable(refusal.detail)}"'
+    algs = f', algs="{DPOP_ALGS}"' if refusal.challenge == "DPoP" else ""
+    return (("www-authenticate", said + algs), *refusal.headers)
 
 
 def _quotable(text: str) -> str:

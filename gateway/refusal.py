@@ -19,6 +19,7 @@ class Refusal(Exception):
     title: ClassVar[str] = "The request was refused"
     retry_after_s: ClassVar[int | None] = None  # what every 503 says: when to come again
     outcome: ClassVar[str] = "refused"  # closed set: the `outcome` label of parasol_requests_total
+    challenge: ClassVar[str] = "DPoP"  # the scheme that a 401 asks for
     partner_id: str = ""  # whom it was said to, where that is known before the caller is admitted: for metrics alone
 
     def __init__(self, detail: str = "", *, path: str = "", headers: tuple[tuple[str, str], ...] = ()) -> None:

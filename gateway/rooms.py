@@ -167,7 +167,7 @@ def authorization(base: Foundation, common: Common) -> Wing:
     """The authorization server, and the sandbox's shortcuts."""
     server = OAuthApi.build(
         base.settings, database=base.database, keyring=base.keyring, snapshots=base.snapshots, corebank=common.bank,
-        counter=common.counter if base.settings.sandbox else None, limiter=base.limiter,
+        counter=common.counter if base.settings.sandbox else None, limiter=base.limiter, throttle=base.throttle,
     )  # fmt: skip
     vouching = Vouching(common.bank, common.identities)
     approvals = SandboxApi(base.database, common.bank, common.counter, vouching)
@@ -179,7 +179,9 @@ def authorization(base: Foundation, common: Common) -> Wing:
 
 def withdrawal_pages(base: Foundation, common: Common) -> WithdrawalPages:
     """Where customers take consents back."""
-    guard = LoginGuard(issuer=base.issuer, secret=base.keyring.secret("log-ins"), limiter=base.limiter)
+    guard = LoginGuard(
+        issuer=base.issuer, secret=base.keyring.secret("log-ins"), limiter=base.limiter, throttle=base.throttle
+    )
     return WithdrawalPages(
         base.database, base.snapshots,
         Browser(issuer=base.issuer, secret=base.keyring.secret("consents forms"), cookie=COOKIE),

@@ -75,7 +75,7 @@ def read_arrival(scope: Scope) -> Arrival:
         name = raw_name.decode("latin-1")
         if name in headers:
             repeated.add(name)
-            headers[name] += ", " + raw_value.decode("latin-1")
+            headers[name] += ("; " if name == "cookie" else ", ") + raw_value.decode("latin-1")  # RFC 9113 §8.2.3
         else:
             headers[name] = raw_value.decode("latin-1")
     client = scope.get("client")

@@ -12,12 +12,13 @@ from hashlib import sha256
 from typing import Any
 
 from gateway.admission.arrival import Arrival, Receive
-from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow
+from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow, TooManyFiles
 from gateway.call import File, Operation
 
 PATIENCE_S = 10.0  # a JSON body is a few packets; a phone on a bad network needs a second or two
 SLOWEST_BYTES_PER_S = 128 * 1024  # a file may take as long as such a line needs for the operation's limit
 WAITING_LIMIT = 512  # bodies a worker waits for at once; of JSON at most 32 MiB together
+FILES_AT_ONCE = 2  # of a partner, in a worker: each may be 160 MiB, and take a quarter of an hour to come
 _SWEEPS = 4  # looks at the clock within the patience: a deadline is late by a quarter of it at most
 BODYLESS = frozenset(("GET", "HEAD", "DELETE"))
 
@@ -61,6 +62,7 @@ class BodyReader:
         self._patience_s = patience_s
         self._limit = waiting_limit
         self._waits: dict[_Wait, None] = {}  # in order of arrival
+        self._files: Counter[str] = Counter()  # kept ones that are on their way, by partner
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -77,9 +79,15 @@ class BodyReader:
         return _joined(pieces)
 
     async def read_file(self, arrival: Arrival, receive: Receive, operation: Operation, *, keep: bool) -> File:
-        """The same of a file; one that is not to be kept costs no memory."""
+        """The same of a partner's file; one that is not to be kept costs no memory. Raises TooManyFiles too."""
         arriving = _Arriving(keep)
-        await self._read(arrival, receive, operation, arriving.take)
+        if keep and self._files[arrival.partner_id] >= FILES_AT_ONCE:
+            raise TooManyFiles()
+        self._files[arrival.partner_id] += keep
+        try:
+            await self._read(arrival, receive, operation, arriving.take)
+        finally:
+            self._files[arrival.partner_id] -= keep
         return arriving.whole()
 
     async def _read(

@@ -101,6 +101,16 @@ class BodyTooLarge(Refusal):
     title = "The body is larger than this operation takes"
 
 
+class TooManyFiles(Refusal):
+    """A partner's files that arrive at once: each is kept in memory until it is whole."""
+
+    status, code, ob_code, outcome = 429, "too_many_files", "D007", "rate_limited"
+    title = "Too many of your files arrive at once; send one after the other"
+
+    def __init__(self) -> None:
+        super().__init__(headers=(("retry-after", "5"),))
+
+
 class BodyTooSlow(Refusal):
     """The body did not come in time, or others with fresher requests needed the place."""
 
@@ -159,5 +169,5 @@ class OperatorNotAccepted(Refusal):
     """No such operator key, or it has been withdrawn."""
 
     status, code, outcome = 401, "operator_not_accepted", "auth_invalid"
-    oauth_error = "invalid_token"
+    oauth_error, challenge = "invalid_token", "Bearer"
     title = "The operator key is not accepted"

@@ -18,7 +18,7 @@ from gateway.discounts import store
 from gateway.discounts.batches import Step, hold_batch, raced, step_batch
 from gateway.discounts.conditions import OfferNotApplicable, granted_minor
 from gateway.discounts.limits import OFFER_LATE_MS, OrderHasOffer, stored_name, takes_of
-from gateway.discounts.model import HeldRow, Hold, Redemption
+from gateway.discounts.model import HeldRow, Hold, Redemption, stored_operation
 from gateway.discounts.quote import QUOTE_MS, Quote, seal, unseal
 from gateway.discounts.redemption import FinalOrder
 from gateway.ids import new_id
@@ -86,9 +86,9 @@ class RedemptionDesk:
         day = local_day(occasion.occurred_at_ms, contract.zone)
         takes = takes_of(contract, discount, held_minor=quote.discount_minor, occasion=occasion, day=day)
         row = HeldRow(
-            new_id("rdm"), quote.partner_id, operation, key, request_hash, contract_id=quote.contract_id,
-            contract_version=quote.contract_version, discount_id=quote.discount_id, currency=quote.currency,
-            order_minor=occasion.order.minor, held_minor=quote.discount_minor,
+            new_id("rdm"), quote.partner_id, stored_operation(operation), key, request_hash,
+            contract_id=quote.contract_id, contract_version=quote.contract_version, discount_id=quote.discount_id,
+            currency=quote.currency, order_minor=occasion.order.minor, held_minor=quote.discount_minor,
             subject_token=occasion.subject_token,
             vouched_token=occasion.subject_token if contract.contract.unknown_customer == "refuse" else None,
             site_id=occasion.site_id, mcc=occasion.mcc, order_reference=order_reference,

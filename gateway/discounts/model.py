@@ -34,10 +34,16 @@ class Fault(IntEnum):
     ORDER_HAS_OFFER = -2
 
 
+def stored_operation(operation: str) -> str:
+    """As a redemption and an index of it store the operation that held it: nothing for the usual one."""
+    return "" if operation == "HoldRedemption" else operation
+
+
 @dataclass(frozen=True, slots=True)
 class HeldRow:
     """A hold as it will be written, with the request that asked for it. Its fields are read by `hold_redemptions`.
 
+    `operation`: as it is stored.
     `vouched_token`: the customer's token where somebody must have vouched for it; None where nobody need.
     `counter_names`: what it takes from, in short (`stored_name` of limits.py), and how much of each.
     """

@@ -12,7 +12,16 @@ from gateway.database import Connection
 from gateway.database.expiry import Expiry
 from gateway.database.idempotency import KeyedRequest
 from gateway.discounts.limits import COUNTERS_KEPT_MS, Limit, full_name, limit_of
-from gateway.discounts.model import CounterChange, Fault, Funding, Hold, Redemption, RedemptionState, Take
+from gateway.discounts.model import (
+    CounterChange,
+    Fault,
+    Funding,
+    Hold,
+    Redemption,
+    RedemptionState,
+    Take,
+    stored_operation,
+)
 from gateway.events import outbox
 from gateway.events.outbox import Event
 from gateway.jsonio import encode
@@ -154,7 +163,7 @@ async def held_by_request(conn: Connection, request: KeyedRequest) -> Redemption
     row = await conn.fetchrow(
         f"""SELECT {_COLUMNS}, hold_request FROM redemption
             WHERE hold_key = $1 AND partner_id = $2 AND hold_operation = $3""",
-        request.key, request.partner_id, request.operation,
+        request.key, request.partner_id, stored_operation(request.operation),
     )  # fmt: skip
     if row is None:
         return None

@@ -33,6 +33,7 @@ from gateway.oauth.vouching import Vouching
 from gateway.partners.identity import IdentityKeys
 from gateway.partners.snapshot import SnapshotKeeper
 from gateway.policies.limits import Limiter
+from gateway.policies.throttle import Throttle
 from gateway.settings import Settings
 from gateway.templates import template_environment
 
@@ -66,10 +67,11 @@ class OAuthApi:
         corebank: CoreBank,
         counter: Counter | None,
         limiter: Limiter,
+        throttle: Throttle,
     ) -> "OAuthApi":
         templates = oauth_templates()
         browser = Browser(issuer=settings.issuer, secret=keyring.secret("oauth forms"))
-        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter)
+        guard = LoginGuard(issuer=settings.issuer, secret=keyring.secret("log-ins"), limiter=limiter, throttle=throttle)
         logins = Logins(database, corebank, guard)
         return cls(
             database=database,

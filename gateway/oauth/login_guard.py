@@ -18,11 +18,12 @@ from gateway.oauth.refusals import TooManyLogins
 from gateway.oauth.store import new_secret
 from gateway.policies.limits import Limiter
 from gateway.policies.policy import Rate
-from gateway.policies.throttle import neighbourhood
+from gateway.policies.throttle import Throttle, neighbourhood
 
 FORGOTTEN_MS = 86_400_000  # a day without a failure: the name starts afresh
 KNOWN_S = 180 * 86_400  # a browser is known for half a year after its last log-in
 CLIENT_LOGINS = Rate(20, 400)  # tries of strangers that come by way of one client
+ADDRESS_LOGINS = Rate(1, 60)  # tries of strangers from one address, or it could use up what is everybody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,13 @@ class Attempt:
 class LoginGuard:
     """One instance a worker; the counts are rows, as nothing of them may be lost with a process."""
 
-    def __init__(self, *, issuer: str, secret: bytes, limiter: Limiter) -> None:
+    def __init__(self, *, issuer: str, secret: bytes, limiter: Limiter, throttle: Throttle) -> None:
         secure = issuer.startswith("https://")
         self._cookie = "__Host-parasol-known" if secure else "parasol-known"
         self._attributes = f"; Path=/; HttpOnly; SameSite=Lax; Max-Age={KNOWN_S}" + ("; Secure" if secure else "")
         self._secret = secret
         self._limiter = limiter
+        self._throttle = throttle
 
     async def begin(self, conn: Connection, call: OpenCall, *, login: str, client_id: str) -> Attempt:
         """Count a try under that name, before anybody looks at the passcode. Raises TooManyLogins, counting nothing."""
@@ -66,8 +68,8 @@ class LoginGuard:
         if browser is not None:
             attempt = Attempt(self._key("browser", login, browser), None)
         else:
-            self._limit_client(client_id, now_ms=call.now_ms)
             address = neighbourhood(call.source)
+            self._limit_strangers(address, client_id, now_ms=call.now_ms)
             attempt = Attempt(self._key("address", login, address), self._key("everywhere", login, ""))
         await self._count(conn, attempt.own, HERE, now_ms=call.now_ms)
         if attempt.shared is not None:
@@ -99,8 +101,10 @@ class LoginGuard:
         if wait_ms:
             await store.put_login_off(conn, key, until_ms=now_ms + wait_ms)
 
-    def _limit_client(self, client_id: str, *, now_ms: int) -> None:
-        wait_ms = self._limiter.check(f"{client_id} log-in", CLIENT_LOGINS, now_ms=now_ms)
+    def _limit_strangers(self, address: str, client_id: str, *, now_ms: int) -> None:
+        """The address first: what it may not do counts against nobody else."""
+        wait_ms = self._throttle.wait_ms(f"stranger {address}", ADDRESS_LOGINS, now_ms=now_ms)
+        wait_ms = wait_ms or self._limiter.check(f"{client_id} log-in", CLIENT_LOGINS, now_ms=now_ms)
         if wait_ms:
             raise _too_many(wait_ms)
 

@@ -67,7 +67,7 @@ async def test_a_cookie_changed_by_one_character_is_nobody(world: World) -> None
 async def test_an_operator_whose_key_is_withdrawn_is_out_at_the_next_page(world: World) -> None:
     cookie = await enter(world, key_of(world, "ops-checker"))
     async with world.house.database.transaction() as conn:
-        await revoke(conn, "ops-checker", actor="test", now_ms=now_ms())
+        await revoke(conn, "ops-checker", actor="test", reason="test", now_ms=now_ms())
     await world.house.foundation.feed.catch_up()
     page = await world.http.get("/console", headers={"Cookie": cookie})
     assert 'id="key"' in page.text

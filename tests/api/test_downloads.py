@@ -47,11 +47,17 @@ async def test_a_worker_sends_at_most_a_quarter_of_a_mebibyte_a_step(world: Worl
         await client.token()
         server.steps.clear()
         answer = await client.call("GET", f"/partner/v1/statements/{statement['StatementId']}/file")
+        steps = list(server.steps)
+        server.steps.clear()
+        head = await client.call("HEAD", f"/partner/v1/statements/{statement['StatementId']}/file")
+    for name in ("content-length", "content-type", "etag"):
+        assert head.headers[name] == answer.headers[name]
+    assert server.steps == [0]  # who asks for the head alone has nothing read to it
     assert (answer.status_code, len(answer.content)) == (200, statement["SizeBytes"])
     assert statement["SizeBytes"] > 2 * STEP_BYTES
-    assert server.steps[-1] == 0
-    assert max(server.steps) == STEP_BYTES == 256 * 1024
-    assert sum(server.steps) == int(answer.headers["content-length"]) == statement["SizeBytes"]
+    assert steps[-1] == 0
+    assert max(steps) == STEP_BYTES == 256 * 1024
+    assert sum(steps) == int(answer.headers["content-length"]) == statement["SizeBytes"]
 
 
 def opening(world: World, statement: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@
 -- in the redemption would need an index that hears of the step, which must stay a heap-only update (decision 21).
 -- A request is told by the first 16 bytes of its SHA-256: only its own sender would suffer from two that are alike.
 ALTER TABLE redemption
-    ADD COLUMN hold_operation text COLLATE "C",
+    ADD COLUMN hold_operation text COLLATE "C",  -- '': HoldRedemption
     ADD COLUMN hold_request   bytea,
     ALTER COLUMN hold_key TYPE text COLLATE "C";
 
@@ -19,14 +19,16 @@ CREATE TABLE redemption_step (
     PRIMARY KEY (key, partner_id, operation)
 );
 
-UPDATE redemption r SET hold_operation = i.operation, hold_request = substring(i.request_hash FOR 16)
+UPDATE redemption r SET hold_operation = CASE i.operation WHEN 'HoldRedemption' THEN '' ELSE i.operation END,
+        hold_request = substring(i.request_hash FOR 16)
     FROM idempotency i
     WHERE i.partner_id = r.partner_id AND i.key = r.hold_key AND i.resource_id = r.redemption_id
       AND (i.operation = 'HoldRedemption' OR i.operation LIKE '%.hold');
 UPDATE redemption SET hold_operation = 'unknown ' || redemption_id, hold_request = '' WHERE hold_operation IS NULL;
 INSERT INTO redemption_step
     SELECT i.key, i.partner_id, i.operation, i.resource_id, substring(i.request_hash FOR 16) FROM idempotency i
-    WHERE i.resource_id IN (SELECT redemption_id FROM redemption) AND NOT (i.operation = 'HoldRedemption' OR i.operation LIKE '%.hold');
+    WHERE i.resource_id IN (SELECT redemption_id FROM redemption)
+      AND NOT (i.operation = 'HoldRedemption' OR i.operation LIKE '%.hold');
 ALTER TABLE redemption ALTER COLUMN hold_operation SET NOT NULL, ALTER COLUMN hold_request SET NOT NULL;
 CREATE UNIQUE INDEX redemption_one_a_hold_key ON redemption (hold_key, partner_id, hold_operation);
 CREATE TRIGGER redemption_step_never_changed BEFORE UPDATE OR DELETE OR TRUNCATE ON redemption_step

@@ -257,7 +257,7 @@ async def one_server(home: Path, server_url: str, template: str) -> AsyncIterato
     keeper: Any = Keeper(_snapshot())
     oauth = OAuthApi.build(
         settings, database=database, keyring=keyring, snapshots=keeper, corebank=bank, counter=counter,
-        limiter=Limiter(None),
+        limiter=Limiter(None), throttle=Throttle(None, secret=b"log-ins of tests"),
     )  # fmt: skip
     vouching = Vouching(bank, IdentityKeys(database, keyring))
     certificates = CertificateReader(header=settings.client_cert_header, trusted=settings.trusted_proxies)

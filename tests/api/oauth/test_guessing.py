@@ -8,7 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.oauth import login_guard
 from gateway.oauth.login_guard import EVERYWHERE, HERE
+from gateway.policies.policy import Rate
 from tests.api.oauth.conftest import Browser, Server
 from tests.conftest import ISSUER
 
@@ -82,6 +84,17 @@ async def test_guesses_from_many_addresses_wait_too_but_not_the_browser_that_the
         assert (await guess(server, "192.0.2.200", login="demo-2", passcode="246810")).status_code == 303
         await login_page(server, own)
         assert (await own.log_in()).status_code == 303  # at once, though strangers wait
+
+
+async def test_one_address_that_tries_many_names_uses_up_nobody_elses_log_ins(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every name has its own count, so that only the address holds such an address up, and not what is its client's."""
+    monkeypatch.setattr(login_guard, "ADDRESS_LOGINS", Rate(1, 4))
+    monkeypatch.setattr(login_guard, "CLIENT_LOGINS", Rate(1, 10))
+    found = [(await guess(server, "198.51.100.77", login=f"name-{number}")).status_code for number in range(14)]
+    assert (found[:4], 429 in found[4:]) == ([400] * 4, True)
+    assert (await guess(server, "203.0.113.77", passcode="246810")).status_code == 303
 
 
 async def test_a_known_browser_has_a_count_of_its_own(server: Server) -> None:

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from gateway.admission.arrival import Arrival
-from gateway.admission.bodies import BodyReader
-from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow
+from gateway.admission.bodies import FILES_AT_ONCE, BodyReader
+from gateway.admission.refusals import BodyIncomplete, BodyTooLarge, BodyTooSlow, TooManyFiles
 from gateway.call import Operation
 from gateway.routes import OPERATIONS
 
@@ -50,6 +51,32 @@ async def test_a_file_is_hashed_as_it_comes_and_kept_where_it_is_wanted(keep: bo
     )
     file = await BodyReader().read_file(arrival(), receive, OPERATION, keep=keep)
     assert (file.content, file.sha256) == (b"hello" if keep else b"", sha256(b"hello").digest())
+
+
+async def test_a_partner_that_sends_many_files_at_once_fills_no_workers_memory() -> None:
+    """One batch could be sent a hundred times over, each of them kept until it was whole."""
+
+    def file_of(partner: str, *, keep: bool = True) -> "asyncio.Task[Any]":
+        its = replace(arrival(), partner_id=partner)
+        return asyncio.create_task(reader.read_file(its, never, OPERATION, keep=keep))
+
+    reader = BodyReader()
+    arriving, one_more = [file_of("parkco") for _ in range(FILES_AT_ONCE)], file_of("parkco")
+    await asyncio.sleep(0)
+    refused = one_more.exception() if one_more.done() else None
+    assert isinstance(refused, TooManyFiles)
+    assert dict(refused.headers)["retry-after"] == "5"
+    arriving += [file_of("shopco"), file_of("parkco", keep=False)]
+    await asyncio.sleep(0)
+    assert not [task for task in arriving if task.done()]
+    arriving[0].cancel()
+    await asyncio.wait([arriving[0]])
+    arriving.append(file_of("parkco"))
+    await asyncio.sleep(0)
+    assert not arriving[-1].done()
+    for task in arriving:
+        task.cancel()
+    await asyncio.gather(*arriving, return_exceptions=True)
 
 
 async def test_a_body_of_an_unsaid_length_is_cut_at_the_limit() -> None:
