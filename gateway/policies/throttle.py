@@ -3,7 +3,7 @@
 A key belongs to one of 8,192 sets of eight entries, by a keyed hash, so nobody can aim at a neighbour's set. An entry
 whose time has passed says no more than an empty one: its place is free. When all eight are busy the one that will be
 free first is given up. Nothing grows, nothing needs sweeping, and a refused request writes nothing, unless the clock
-has gone back: then a time is cut to that of a full bucket, or the bucket would stay full until the clock is there again.
+has gone back: then a time is cut to that of a full bucket, or it would stay full until the clock is there again.
 """
 
 import mmap
