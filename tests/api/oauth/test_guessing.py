@@ -58,6 +58,15 @@ async def test_a_name_guessed_at_from_one_address_has_to_wait_longer_and_longer(
     assert waits[2] > waits[1] > waits[0]
 
 
+async def test_a_wait_of_a_clock_that_has_gone_back_a_day_is_over_and_the_count_goes_on(server: Server) -> None:
+    for _ in range(HERE.free + 1):
+        await guess(server, "198.51.100.7")
+    assert (await guess(server, "198.51.100.7")).status_code == 429
+    await server.sql("UPDATE login_failure SET last_ms = last_ms + 86400000, next_ms = next_ms + 86400000")
+    assert (await guess(server, "198.51.100.7")).status_code == 400
+    assert (await guess(server, "198.51.100.7")).status_code == 429, "it has failed once more"
+
+
 async def test_a_right_passcode_during_the_wait_tells_nothing(server: Server) -> None:
     for _ in range(HERE.free + 1):
         await guess(server, "198.51.100.1")
