@@ -70,7 +70,8 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             ended_s = time.monotonic()
             found += await recover(ground)
             recovered_s = time.monotonic()
-            await asyncio.sleep(AFTER_JUMPS_S if drill.alone == "clock" else AFTER_S)
+            if not void:
+                await asyncio.sleep(AFTER_JUMPS_S if drill.alone == "clock" else AFTER_S)
         found += await recover(ground)
         async with ground.owner() as conn:
             if drill.settles:
