@@ -11,6 +11,7 @@ from collections.abc import Sequence
 CURVES = {  # each is a module of this folder that takes its sizes as arguments and prints its figures
     "growth": "closing, calculating and verifying as events grow",
     "partners": "apply, a cold load and a suspension as partners grow",
+    "goals": "goals a second, the loop's blocking and a big file's delay as partners grow",
     "rows": "what a redemption stores and logs, and how fast pairs are among a million",
 }
 

@@ -7,7 +7,8 @@ within 20 ms.
 
 Steps are the gateway's own jobs over a PostgreSQL of this run, durable as in production: closing reads leaves by
 cursor, calculating keeps its rows. Each is a process of its own whose event loop is asked every 5 ms how late it
-wakes. Memory is that of the process and all its children; PostgreSQL, which serves the whole bank, stands beside.
+wakes. Memory is that of the process and all its children, pages that they share counted once (PSS) and, in brackets,
+in each of them; PostgreSQL, which serves the whole bank, stands beside.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench import leaves
+from bench.memory import Peak
 from gateway.clock import now_ms
 from gateway.database import Database
 from gateway.database.embedded import start_embedded
@@ -51,7 +53,6 @@ LOOK_S = 0.005  # between two looks at the loop
 WATCH_S = 0.05  # between two looks at memory
 BANK, STATEMENT = "Bench", "stm_1"
 PAST_RIGHTS = "&role=none"  # who makes the day is whoever made the cluster; the gateway has no right to CHECKPOINT
-MIB = 2**20
 COLUMNS = (
     "event_id", "type", "partner", "contract", "contract_version", "occurred_at_ms", "recorded_at_ms", "business_day",
     "currency", "amount_minor", "leaf",
@@ -198,9 +199,9 @@ def run_step(name: str, folder: Path, *, url: str, events: int, console: Console
     with Progress(*columns, console=console, transient=True) as progress, (folder / "progress").open("wb") as said:
         bar = progress.add_task(f"{events:,} events: {name}", total=events if name == "prepare" else None)
         running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
-        watched, peak = psutil.Process(running.pid), 0
+        watched, peak = psutil.Process(running.pid), Peak()
         while running.poll() is None:
-            peak = max(peak, held(watched))
+            peak.look(watched)
             if name == "prepare":
                 progress.update(bar, completed=_last_number(folder / "progress"))
             time.sleep(WATCH_S)
@@ -211,21 +212,10 @@ def run_step(name: str, folder: Path, *, url: str, events: int, console: Console
     if name != "prepare":
         found = json.loads(answer)
         console.print(
-            f"{events:>12,}  {name:<10} {found['seconds']:8.1f} s   peak {peak // MIB:>5} MiB   loop late p99 "
+            f"{events:>12,}  {name:<10} {found['seconds']:8.1f} s   {peak}   loop late p99 "
             f"{found['late_p99_ms']:.1f} ms, at most {found['late_most_ms']:.1f} ms   {found['told'] or ''}",
             highlight=False,
         )
-
-
-def held(process: psutil.Process) -> int:
-    """Bytes that the process and its children hold now."""
-    total = 0
-    try:
-        for each in (process, *process.children(recursive=True)):
-            total += each.memory_info().rss
-    except psutil.Error:
-        return total
-    return total
 
 
 def _last_number(path: Path) -> int:

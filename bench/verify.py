@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from bench.memory import Peak
 from gateway.jsonio import canonical
 from gateway.settlement.merkle import node_hash, root_of
 from gateway.settlement.verify.documents import read_contracts
@@ -264,37 +265,23 @@ def _manifest(maker: Maker, days: Any, *, parts: Any, root: str, key: Any) -> tu
     return canonical(document | {"signature": f"{head}..{signature}"}), jwk
 
 
-def memory(process: psutil.Process) -> int:
-    """Bytes that the process and its children hold now."""
-    held = 0
-    for each in (process, *process.children(recursive=True)):
-        try:
-            held += each.memory_info().rss
-        except psutil.Error:
-            continue
-    return held
-
-
 def main(events: int = EVENTS) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path, keys = Path(folder) / "statement.tar", Path(folder) / "keys.json"
         keys.write_bytes(canonical(make_archive(path, events)))
         command = [sys.executable, "-m", "gateway.settlement.verify", str(path), "--jwks", str(keys), "--lang", "en"]
-        began, peak = time.perf_counter(), 0
+        began, peak = time.perf_counter(), Peak()
         running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         watched = psutil.Process(running.pid)
         while running.poll() is None:
-            try:
-                peak = max(peak, memory(watched))
-            except psutil.Error:
-                break
+            peak.look(watched)
             time.sleep(0.05)
         said, _ = running.communicate()
         took = time.perf_counter() - began
         if running.returncode != 0:
             raise SystemExit(said)
         print(f"{events:,} events, {path.stat().st_size / 1e6:,.0f} MB: verified in {took:.1f} s "
-              f"({events / took:,.0f} a second), peak {peak / 2**20:,.0f} MiB in all processes")  # fmt: skip
+              f"({events / took:,.0f} a second), {peak} in all processes")  # fmt: skip
 
 
 if __name__ == "__main__":

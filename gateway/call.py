@@ -38,6 +38,14 @@ class Protocol(StrEnum):
     OPS = "ops"  # the bank's operators: problem+json, operator credentials, four eyes
     PAGE = "page"  # HTML for people
 
+    @classmethod
+    def of_path(cls, path: str) -> "Protocol":
+        """Whose manners an unknown path is refused in."""
+        if path.startswith("/open-banking/"):
+            return cls.OB
+        is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
+        return cls.PAGE if is_page else cls.OWN
+
 
 class TokenKind(StrEnum):
     """Which token an operation takes."""

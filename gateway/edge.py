@@ -129,7 +129,7 @@ class Edge:
             self._proxies.look_behind(arrival)
         audit.came_from.set(arrival.source)
         asked.set(arrival)
-        protocol, operation_id, outcome = protocol_of(arrival.path), "unmatched", "ok"
+        protocol, operation_id, outcome = Protocol.of_path(arrival.path), "unmatched", "ok"
         match: Match | None = None
         try:
             match = self.table.find(arrival.method, arrival.path)
@@ -272,14 +272,6 @@ def _unsniffed(send: Send) -> Send:
         await send(message)
 
     return with_header
-
-
-def protocol_of(path: str) -> Protocol:
-    """Whose manners an unknown path is refused in."""
-    if path.startswith("/open-banking/"):
-        return Protocol.OB
-    is_page = path == "/" or path.startswith(("/console", "/portal", "/consents", "/language", "/r/"))
-    return Protocol.PAGE if is_page else Protocol.OWN
 
 
 def _encoded(payload: Any) -> bytes:

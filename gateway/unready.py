@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from gateway.admission.arrival import read_arrival
-from gateway.edge import protocol_of
+from gateway.call import Protocol
 from gateway.jsonio import encode
 from gateway.partners.snapshot import PictureTooOld
 from gateway.problem import render
@@ -38,7 +38,7 @@ class Waiting:
         arrival = read_arrival(scope)
         asked.set(arrival)
         refusal = PictureTooOld()
-        told = render(refusal, protocol=protocol_of(arrival.path), interaction_id=arrival.interaction_id)
+        told = render(refusal, protocol=Protocol.of_path(arrival.path), interaction_id=arrival.interaction_id)
         headers = [(name.encode(), value.encode()) for name, value in told.headers]
         await _answer(send, told.status, told.body, (b"content-type", told.content_type.encode()), *headers)
 

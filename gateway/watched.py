@@ -41,6 +41,7 @@ ways = _Ways()
 
 def leave(name: str) -> None:
     """End this process, as a task of it knows that it can not do its work: the supervisor starts a new one."""
+    log.critical("task_gave_up", kind=name)
     ways.count("gave_up", name)
     ways.end_process()
 

@@ -111,17 +111,18 @@ class ChangeFeed:
 
     async def _tell(self, conn: Connection) -> None:
         asked_at_s = self._clock_s()
+        seen_seq = self.seen_seq  # another reader may move it while we wait
         rows = await conn.fetch(
-            "SELECT seq, kind, key FROM change WHERE seq >= $1 ORDER BY seq", self.seen_seq, timeout=ANSWER_S
+            "SELECT seq, kind, key FROM change WHERE seq >= $1 ORDER BY seq", seen_seq, timeout=ANSWER_S
         )
-        if self.seen_seq and (not rows or rows[0]["seq"] != self.seen_seq):
+        if seen_seq and (not rows or rows[0]["seq"] != seen_seq):
             watched.leave("change feed")
-            raise ChangesMissed(f"change {self.seen_seq} is not there any more")
-        changes = [Change(row["seq"], row["kind"], row["key"]) for row in rows if row["seq"] > self.seen_seq]
+            raise ChangesMissed(f"change {seen_seq} is not there any more")
+        changes = [Change(row["seq"], row["kind"], row["key"]) for row in rows if row["seq"] > seen_seq]
         if changes:
             for subscriber in self._subscribers:
                 await subscriber(changes)
-            self.seen_seq = changes[-1].seq  # only now: a subscriber that failed sees them again
+            self.seen_seq = max(self.seen_seq, changes[-1].seq)  # only now: a subscriber that failed sees them again
         self._current_at_s = asked_at_s
 
     async def _follow(self) -> None:

@@ -113,7 +113,7 @@ TABLE = (
              "Downloads broken off, as the file on the disk was not the statement's"),
     _gauge("parasol_chore_leader", "", "1 where a process does the chores", blend=Blend.HIGHEST),
     _counter("parasol_tasks_total", "task outcome",
-             "Long-lived tasks whose turn failed, that ended unasked (and ended their process), or were left behind"),
+             "Long-lived tasks: a turn failed; ended unasked or gave up (their process too); left behind"),
     _counter("parasol_processes_lost_total", "process cause",
              "Processes that the supervisor replaced because they ended, or because they hung"),
     _counter("parasol_log_keys_dropped_total", "", "Log keys outside the allow-list, dropped"),

@@ -46,9 +46,9 @@ class EntryGate:
             if known is not None:
                 return known
             if agreement is None:
-                return await stays.block(conn, session, BlockReason.NO_AGREEMENT, keyed)
+                return await stays.block(conn, session, keyed, reason=BlockReason.NO_AGREEMENT)
             if not pays:
-                return await stays.block(conn, session, BlockReason.MANDATE_ENDED, keyed)
+                return await stays.block(conn, session, keyed, reason=BlockReason.MANDATE_ENDED)
             return await _let_in(conn, session, agreement, keyed, capacity=site.capacity, now_ms=now_ms)
 
 
@@ -56,7 +56,7 @@ async def _let_in(
     conn: Connection, session: Session, agreement: Agreement, keyed: KeyedRequest, *, capacity: int, now_ms: int
 ) -> Session:
     if await stays.owes(conn, session.partner_id, session.plate_digest):
-        return await stays.block(conn, session, BlockReason.OVERDUE, keyed)
+        return await stays.block(conn, session, keyed, reason=BlockReason.OVERDUE)
     entered = await stays.park(conn, session, keyed, capacity=capacity)
     if entered.status is SessionStatus.PARKED:
         event = Event(

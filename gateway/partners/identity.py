@@ -112,13 +112,6 @@ class IdentityKeys:
                 keys = await self._load(conn, partner_id)
         return keys
 
-    async def roll(self, partner_id: str, *, actor: str, now_ms: int) -> IdentityKey:
-        """Begin the next epoch; tokens of the older ones keep their claims."""
-        keys = await self.keys_of(partner_id, now_ms=now_ms)
-        async with self._database.transaction() as conn:
-            await self._make(conn, partner_id, epoch=keys[-1].epoch + 1, now_ms=now_ms, actor=actor)
-            return (await self._load(conn, partner_id))[-1]
-
     async def keys_of_partners(
         self, conn: Connection, partner_ids: Sequence[str]
     ) -> dict[str, tuple[IdentityKey, ...]]:
@@ -131,15 +124,13 @@ class IdentityKeys:
     async def _load(self, conn: Connection, partner_id: str) -> tuple[IdentityKey, ...]:
         return (await self.keys_of_partners(conn, [partner_id])).get(partner_id, ())
 
-    async def _make(
-        self, conn: Connection, partner_id: str, *, epoch: int, now_ms: int, actor: str = "gateway"
-    ) -> None:
+    async def _make(self, conn: Connection, partner_id: str, *, epoch: int, now_ms: int) -> None:
         """Two workers may try at once: the first one's key stays."""
         sealed = self._keyring.seal(secrets.token_bytes(KEY_BYTES), context=_context(partner_id, epoch))
         made = await store.insert_identity_key(conn, partner_id, epoch=epoch, key_sealed=sealed, now_ms=now_ms)
         if made:
             await audit.record(
-                conn, actor=actor, action="identity_key.made", subject=partner_id, detail={"epoch": epoch},
+                conn, actor="gateway", action="identity_key.made", subject=partner_id, detail={"epoch": epoch},
                 now_ms=now_ms,
             )  # fmt: skip
 

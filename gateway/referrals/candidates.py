@@ -35,6 +35,9 @@ class Candidates:
         ]  # fmt: skip
         return self.always.union(more) if more else self.always
 
+    def and_of(self, others: "Candidates") -> "Candidates":
+        return Candidates(self.always | others.always, self.closed + others.closed)
+
 
 def candidates(
     spans: Iterable[Span], with_files: Collection[str], *, joined_at_ms: Iterable[int], terms: TermsBook, now_ms: int

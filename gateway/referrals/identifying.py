@@ -12,13 +12,13 @@ from itertools import islice
 from gateway import metrics
 from gateway.database import Connection
 from gateway.partners.identity import IdentityKey, IdentityKeys, PhoneHasher, normalise_phone
-from gateway.referrals.candidates import candidates
+from gateway.referrals.candidates import Candidates, candidates
 from gateway.referrals.goal import REPEATABLE, Relation
 from gateway.referrals.model import GoalReached, TermsBook, Touch
 from gateway.referrals.store import goals, spans
 from gateway.referrals.store.spans import Pair
 
-HASHES_A_STEP = 2_000  # tokens made and looked up until others have their turn
+HASHES_A_STEP = 1_000  # tokens made and looked up until others have their turn
 HASHES_A_CHUNK = 50_000  # tokens a transaction
 
 
@@ -87,7 +87,10 @@ async def ask(
         return asked, heard
     asked.with_files = frozenset(await spans.partners_with_files(conn))
     joined = {fresh[place].joined_at_ms for place in places}
-    found = candidates(await spans.spans(conn), asked.with_files, joined_at_ms=joined, terms=terms, now_ms=now_ms)
+    found, left = Candidates(asked.with_files, ()), iter(await spans.spans(conn))
+    while part := list(islice(left, HASHES_A_STEP)):
+        found = found.and_of(candidates(part, (), joined_at_ms=joined, terms=terms, now_ms=now_ms))
+        await asyncio.sleep(0)
     for place in places:
         goal, known = fresh[place], relations.get(fresh[place].customer_id, ())
         owners = frozenset(r.ownership.partner_id for r in known if r.ownership and r.ownership.partner_id)
@@ -100,16 +103,19 @@ async def ask(
 
 async def look_up(conn: Connection, asked: Asked) -> Found:
     found, hasher, pairs = Found(), PhoneHasher(), asked.pairs()
-    tokens: dict[str, list[Pair]] = {phone: [] for phone in asked.partners}
-    while step := [(phone, key.partner_id, hasher.token(key, phone)) for phone, key in islice(pairs, HASHES_A_STEP)]:
-        made = [(partner_id, token) for _, partner_id, token in step]
-        found.touches |= await goals.touches_of_tokens(conn, made)
-        found.named |= await spans.named_in_files(conn, [pair for pair in made if pair[0] in asked.with_files])
-        for phone, *pair in step:
-            tokens[phone].append((pair[0], pair[1]))
+    tokens: dict[str, dict[str, list[Pair]]] = {phone: {} for phone in asked.partners}
+    kept = {phone: set(partner_ids) for phone, partner_ids in asked.owners.items()}
+    while step := [(phone, (key.partner_id, hasher.token(key, phone))) for phone, key in islice(pairs, HASHES_A_STEP)]:
+        touches = await goals.touches_of_tokens(conn, [pair for _, pair in step])
+        named = await spans.named_in_files(conn, [pair for _, pair in step if pair[0] in asked.with_files])
+        for phone, pair in step:
+            tokens[phone].setdefault(pair[0], []).append(pair)
+            if pair in touches or pair in named:
+                kept[phone].add(pair[0])
+        found.touches |= touches
+        found.named |= named
         metrics.count("parasol_goal_lookups_total", len(step))
         await asyncio.sleep(0)
-    for phone, its in tokens.items():
-        kept = {pair[0] for pair in its if pair in found.touches or pair in found.named} | asked.owners[phone]
-        found.tokens[phone] = [pair for pair in its if pair[0] in kept]
+    for phone, partner_ids in kept.items():
+        found.tokens[phone] = [pair for name in sorted(partner_ids) for pair in tokens[phone].get(name, ())]
     return found

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from gateway import audit
 from gateway.base64url import unb64url
 from gateway.clock import now_ms
@@ -109,6 +111,8 @@ class Calculation:
             )  # fmt: skip
         except FactsDisagree as error:
             raise JobFailed(str(error), final=True) from error
+        finally:
+            pa.default_memory_pool().release_unused()  # the verifier needs the room next
 
     async def _days(self, conn: Connection, row: StatementRow) -> list[SettledDay]:
         """Their files were found to be the sealed ones a moment ago, by the job that started this."""

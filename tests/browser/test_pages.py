@@ -199,3 +199,23 @@ async def test_a_qr_code_is_read_on_a_dark_page(served: Serving, browser: Browse
 async def white_pixels(page: Page) -> bytes:
     await page.set_content("<body style='background:white'>")
     return await page.screenshot(clip={"x": 0, "y": 0, "width": 2, "height": 2})
+
+
+async def test_a_page_with_faults_is_not_passed_over(browser: Browser) -> None:
+    """The questions themselves: each fault of this page is found."""
+    page = await browser.new_page(viewport={"width": 375, "height": 740})
+    await page.set_content(
+        "<html lang=fr><body style='background:#fff'><h1>Twice</h1><p>Twice</p><p style='color:#999'>pale</p>"
+        "<input id=x style='border:1px solid #ddd'><pre style='width:900px'>wide</pre>"
+    )
+    found = await page.evaluate(AUDIT, "en")
+    for fault in (
+        "lang is fr",
+        "no viewport",
+        "wider than the window",
+        "stands twice",
+        "text at",
+        "edge at",
+        "no label",
+    ):
+        assert any(fault in sentence for sentence in found), (fault, found)

@@ -22,8 +22,8 @@ confirm and release discounts, pay under a mandate, park cars and send referral 
 with its key, and send what was not answered again with the same key until it is. Then an auditor lays the journal
 beside the books: every yes is in rows, events and ledger exactly once, what had no answer at most once, the same key
 has the same answer, debits are credits, nobody was told 500 or plain text, and nothing that was sent on an open
-connection was reset, unless its own process was killed. A run whose fault met fewer than five
-requests is void, not green.
+connection was reset, unless its own process was killed. A run whose fault met fewer than five requests is void, not
+green.
 
 "Without service" is the longest time between two answers of the gateway's own making, whoever asked; "ready again"
 counts from the end of the fault.
@@ -31,13 +31,16 @@ counts from the end of the fault.
 """
 NOT_HERE = """
 Not run here: a jump of the system's clock (CLOCK_REALTIME has no namespace, so it would be every process's of the
-machine; what a jump means to proofs, holds and limits is held by tests on a clock of their own), a power cut (no
-machine to cut; PostgreSQL runs with `fsync` on), a network between gateway and database that loses packets.
+machine; rules take the moment as an argument, and are tested at other moments), a power cut (no machine to cut;
+PostgreSQL runs with `fsync` on), a network between gateway and database that loses packets.
 """
 
 
 async def main(names: Sequence[str]) -> int:
     drills = [drill for drill in DRILLS if not names or drill.name in names]
+    if not drills:
+        print(f"The drills are: {', '.join(drill.name for drill in DRILLS)}")
+        return 2
     results: list[Result] = []
     async for result in run_all(drills):
         print(line_of(result), flush=True)

@@ -115,13 +115,12 @@ class Auditor:
         self._expect("settled payments without an order at the bank", not wrong, wrong[:3])
 
     async def _check_charges(self) -> None:
+        """One for each stay, whatever became of it."""
         entries = {entry.subject: entry for entry in self._journal.of("charge")}
         rows = await self._counts(
-            "SELECT session_id, count(*) FROM parking_charge WHERE session_id = ANY($1) AND state <> 'PAY_FAIL' "
-            "GROUP BY 1", list(entries),
-        )  # fmt: skip
-        failed = {s for s, e in entries.items() if e.data is not None and e.data["Status"] == "PAY_FAIL"}
-        self._once("charge", [entry for subject, entry in entries.items() if subject not in failed], rows)
+            "SELECT session_id, count(*) FROM parking_charge WHERE session_id = ANY($1) GROUP BY 1", list(entries)
+        )
+        self._once("charge", entries.values(), rows)
 
     async def _check_batches(self) -> None:
         entries = {entry.subject: entry for entry in self._journal.of("batch")}

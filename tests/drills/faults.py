@@ -39,6 +39,7 @@ class Drill:
     strike: Callable[[Ground], Awaitable[str]]
     resets: bool = False
     unready: bool = False
+    settles: bool = False  # what is pending afterwards must be decided before the audit: a minute and more
     short: bool = False
     alone: str = ""  # a ground of its own: "pipe" for its log, "tmpfs" for its home
 
@@ -241,8 +242,8 @@ DRILLS = (
     Drill("PostgreSQL killed", kill_postgresql, short=True),
     Drill("sessions dropped", drop_sessions, short=True),
     Drill("connections exhausted", exhaust_connections, unready=True),
-    Drill("bank faults", fail_at_the_bank, short=True),
-    Drill("upgrade (reload)", reload),
+    Drill("bank faults", fail_at_the_bank, settles=True),
+    Drill("upgrade (reload)", reload, short=True),
     Drill("left and started again", leave_and_come_back),
     Drill("supervisor killed", kill_the_supervisor, resets=True),
     Drill("restored from a copy", restore_a_copy),

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.conftest import memory_folder
@@ -25,6 +26,7 @@ LEAST = 5  # requests that overlap the fault; with fewer the run is void
 KINDS = ("hold", "confirm", "release", "payment", "entry", "charge", "batch", "file")
 LIE_S = 1.0  # at the end of a fault that must show at /readyz, a yes is a lie
 RECOVERY_S = 60.0
+SETTLED_S = 180.0  # an order without an answer is over after a minute, and is asked for at growing distances
 SHOWN = 600  # characters of a failure
 TMPFS = "640m"  # a fresh home with its log has room, and filling it takes a second
 
@@ -70,6 +72,8 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             await asyncio.sleep(AFTER_S)
         found += await recover(ground)
         async with ground.owner() as conn:
+            if drill.settles:
+                found += await settle(clients, conn)
             found += await Auditor(clients, conn).audit(resets_allowed=drill.resets)
         journal = clients.journal
         during = len(journal.within(began_s, recovered_s))
@@ -84,6 +88,21 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             journal.resets(), journal.longest_without_service_s(began_s, recovered_s + AFTER_S), recovered_s - ended_s,
             tuple(found), void,
         )  # fmt: skip
+
+
+async def settle(clients: Clients, conn: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
+    """Orders that the bank left pending are decided there; those without an answer end by themselves (ADR 0005)."""
+    for row in await conn.fetch("SELECT order_id FROM sandbox_bank.bank_order WHERE status = 'PDNG'"):
+        await clients.stage.http.post(f"{clients.stage.url}/sandbox/v1/orders/{row['order_id']}/decision")
+    by_s, pending = time.monotonic() + SETTLED_S, 1
+    while pending and time.monotonic() < by_s:
+        await asyncio.sleep(1.0)
+        pending = await conn.fetchval(
+            """SELECT (SELECT count(*) FROM payment WHERE consent_id = $1 AND status = 'PDNG') + (SELECT count(*)
+               FROM parking_charge WHERE mandate_id = $1 AND state IN ('HELD', 'PAYING', 'ACCEPTED'))""",
+            clients.mandate,
+        )
+    return [f"{pending} payments and charges are still pending"] if pending else []
 
 
 async def recover(ground: Ground) -> list[str]:

@@ -1,6 +1,7 @@
 """The referral desks over a real database, with terms and a feed that a test sets: for what HTTP does not show."""
 
 import hashlib
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,9 @@ from gateway.call import File
 from gateway.clock import to_ms
 from gateway.database import Database
 from gateway.keyring import Keyring
-from gateway.partners.identity import IdentityKeys
+from gateway.partners.identity import KEY_BYTES, IdentityKeys
 from gateway.partners.partner import Partner, PartnerState, Site
+from gateway.partners.store import insert_identity_key
 from gateway.referrals.attributing import FeedEntry, GoalDesk
 from gateway.referrals.model import Batch, Evidence, GoalReached, Pick, ReferralTerms, Tenure
 from gateway.referrals.receiving import BatchDesk, Declaration
@@ -86,6 +88,12 @@ class Room:
 
     async def token(self, partner_id: str, phone: str) -> str:
         return await self.keys.token(partner_id, phone, now_ms=NOW)
+
+    async def begin_epoch(self, partner_id: str, epoch: int) -> None:
+        """A further key of the partner, as a later program would make it."""
+        sealed = self.keyring.seal(secrets.token_bytes(KEY_BYTES), context=f"identity_key:{partner_id}:{epoch}")
+        async with self.database.transaction() as conn:
+            assert await insert_identity_key(conn, partner_id, epoch=epoch, key_sealed=sealed, now_ms=NOW)
 
     async def send(
         self, rows: Sequence[str], *, partner_id: str = "parkco", number: str = "n-1", now_ms: int = NOW

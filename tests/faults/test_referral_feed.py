@@ -119,7 +119,7 @@ async def test_the_feed_vouches_for_a_customer_only_where_a_goal_has_paid(room: 
     room.feed.add("ACCOUNT_OPENED", PHONES[1], at_ms=NOW - DAY)
     await room.goals.attribute_goals_due(NOW)
     await claim(room, "parkco", PHONES[1], number="b")
-    await room.keys.roll("parkco", actor="ops-maker", now_ms=NOW)
+    await room.begin_epoch("parkco", 2)
     room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
     room.feed.add("CARD_ACTIVATED", PHONES[1], at_ms=NOW + 1)
     await room.goals.attribute_goals_due(NOW + 2)

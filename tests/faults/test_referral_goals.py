@@ -125,8 +125,7 @@ async def test_a_claim_ends_with_its_window_and_lives_again_with_a_new_touch(roo
 
 async def test_tokens_of_an_older_epoch_still_find_their_customer(room: Room) -> None:
     await claim(room, "parkco", PHONES[0], number="a")
-    rolled = await room.keys.roll("parkco", actor="ops-maker", now_ms=NOW)
-    assert rolled.epoch == 2
+    await room.begin_epoch("parkco", 2)
     assert (await room.token("parkco", PHONES[0])).startswith("idt_2_")
     room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
     await room.goals.attribute_goals_due(NOW + 2)

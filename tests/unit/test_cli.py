@@ -173,7 +173,7 @@ def test_what_differs_can_be_read_by_a_program(
 
 @pytest.mark.parametrize(
     ("words", "offered"),
-    [("parasol ap", "apply"), ("parasol demo --park", "--parking-day"), ("parasol audit ", "verify")],
+    [("parasol ap", "apply"), ("parasol demo --park", "--parking-day"), ("parasol audit ver", "verify")],
 )
 def test_the_shell_completes_commands_and_options(words: str, offered: str) -> None:
     asked = {"_PARASOL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

@@ -5,10 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from gateway import watched
 from gateway.admission.message_signature import FUTURE_S, LIFE_S
 from gateway.database import Database
-from gateway.database.changes import CHANGES, ChangeFeed, ChangesMissed, announce
 from gateway.database.expiry import CHUNK_ROWS, TICK_MS, Expiry, drop_expired, tick
 from gateway.database.idempotency import KEPT_MS, KEYS, IdempotencyKeyReused, KeyedRequest, claim, lookup
 from gateway.discounts.conditions import OfferNotApplicable
@@ -159,51 +157,6 @@ async def test_a_proof_is_remembered_longer_than_any_check_takes_it(bare_databas
         await run(bare_database, oauth.EXPIRIES, NOW_MS + late_ms)
         async with bare_database.connection() as conn:
             assert await conn.fetchval("SELECT count(*) FROM spent_proof") == left
-
-
-# --- changes ---------------------------------------------------------------------------------------------------------
-async def test_old_changes_go_and_the_newest_stays_for_who_comes_to_read_on(bare_database: Database) -> None:
-    for number, at_ms in enumerate((NOW_MS, NOW_MS + 1, NOW_MS + 2)):
-        async with bare_database.transaction() as conn:
-            await announce(conn, "partner", f"p{number}", now_ms=at_ms)
-    feed = ChangeFeed(bare_database)
-    await feed.catch_up()
-    await set_clock(bare_database, NOW_MS + 3 * DAY_MS)
-    for _ in range(3):
-        await run(bare_database, [CHANGES], NOW_MS + 3 * DAY_MS)
-    async with bare_database.connection() as conn:
-        assert [row["key"] for row in await conn.fetch("SELECT key FROM change")] == ["p2"]
-    heard: list[str] = []
-
-    async def hear(changes: Sequence[object]) -> None:
-        heard.extend(change.key for change in changes)  # type: ignore[attr-defined]
-
-    feed.subscribe(hear)
-    async with bare_database.transaction() as conn:
-        await announce(conn, "partner", "p3", now_ms=NOW_MS)
-    await feed.catch_up()
-    assert heard == ["p3"]
-
-
-async def test_a_worker_that_slept_through_changes_which_are_gone_ends(
-    bare_database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It could serve a suspended partner for ever."""
-    ended: list[bool] = []
-    monkeypatch.setattr(watched.ways, "end_process", lambda: ended.append(True))
-    feed = ChangeFeed(bare_database)
-    async with bare_database.transaction() as conn:
-        await announce(conn, "partner", "before", now_ms=NOW_MS)
-    await feed.catch_up()
-    for name in ("missed", "missed too"):
-        async with bare_database.transaction() as conn:
-            await announce(conn, "partner", name, now_ms=NOW_MS)
-    await set_clock(bare_database, NOW_MS + 3 * DAY_MS)
-    for _ in range(2):
-        await run(bare_database, [CHANGES], NOW_MS + 3 * DAY_MS)
-    with pytest.raises(ChangesMissed):
-        await feed.catch_up()
-    assert ended == [True]
 
 
 # --- counters and usage of days long over -----------------------------------------------------------------------------

@@ -63,14 +63,14 @@ async def owes(conn: Connection, partner_id: str, plate_digest: str) -> bool:
 async def park(conn: Connection, session: Session, keyed: KeyedRequest, *, capacity: int) -> Session:
     """Write a session that may begin; it comes back BLOCKED where the plate is inside or the lot is full."""
     if not await _insert(conn, session, keyed):
-        return await block(conn, session, BlockReason.ALREADY_PARKED, keyed)
+        return await block(conn, session, keyed, reason=BlockReason.ALREADY_PARKED)
     if not await _take_space(conn, session, capacity=capacity):
         await conn.execute("DELETE FROM parking_session WHERE session_id = $1", session.session_id)
-        return await block(conn, session, BlockReason.LOT_FULL, keyed)
+        return await block(conn, session, keyed, reason=BlockReason.LOT_FULL)
     return session
 
 
-async def block(conn: Connection, session: Session, reason: BlockReason, keyed: KeyedRequest) -> Session:
+async def block(conn: Connection, session: Session, keyed: KeyedRequest, *, reason: BlockReason) -> Session:
     """Write the entry as blocked: the record of why the barrier asked for another way to pay."""
     blocked = Session(
         session.session_id, session.partner_id, session.site_id, session.plate_digest, session.plate_masked,

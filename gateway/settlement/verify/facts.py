@@ -72,7 +72,8 @@ def _version(reading: "PartReading", event: "Event", *, number: int) -> Version:
             if version.number == named and version.contract == event.contract:
                 if version.currency != event.currency:
                     raise Refused(f"its currency is {event.currency}, version {named} is in {version.currency}")
-                found.named.setdefault(version.number, (number, event.event_id))
+                if version.number not in found.named:
+                    found.named[version.number] = (number, event.event_id)
                 return version
             found.passed_over[version.number, named or 0] = (number, event.event_id)
     if named not in reading.terms.by_number:

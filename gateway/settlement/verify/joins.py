@@ -9,72 +9,69 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from .buckets import BUCKETS, Buckets, bucket_of
 from .facts import ACCRUED, REDEMPTION, REVERSAL
-from .part import BUCKETS, PartFound
+from .part import FAR, PartFound
 
 REPEATED = "original_event_id, contract_version, discount, original_discount_minor, cap_left_minor or seed"
 NAME = 12  # bytes of a name's hash
 _ENTRY = 16  # a name's hash and the number of its event
 
 
-def _buckets() -> list[bytearray]:
-    return [bytearray() for _ in range(BUCKETS)]
-
-
 @dataclass(slots=True)
 class Joins:
     """Filled part by part, asked at the end. Faults are (event number, sentence)."""
 
-    event_ids: list[bytearray] = field(default_factory=_buckets)
-    redemptions: list[bytearray] = field(default_factory=_buckets)
-    reversals: list[bytearray] = field(default_factory=_buckets)
-    accrued: list[bytearray] = field(default_factory=_buckets)
+    far: dict[str, list[Buckets]] = field(default_factory=lambda: {name: [] for name in FAR})
 
     def take(self, found: PartFound) -> None:
-        for name in ("event_ids", "redemptions", "reversals", "accrued"):
-            for bucket, entries in zip(getattr(self, name), getattr(found, name), strict=True):
-                bucket.extend(entries)
+        for name, entries in found.far.items():
+            if entries.entries:
+                self.far[name].append(entries)
+
+    def of(self, name: str, bucket: int) -> bytes:
+        """The entries of one first byte, in the order of recording."""
+        return bucket_of(self.far[name], bucket)
 
     def faults(self) -> Iterator[tuple[int, str]]:
-        for bucket in self.event_ids:
-            for _, number in _twice(bucket, _ENTRY):
-                yield number, "its event_id is there twice"
         orphans: dict[bytes, tuple[int, bytes]] = {}
-        for bucket, reversals in zip(self.redemptions, self.reversals, strict=True):
-            for _, number in _twice(bucket, REDEMPTION.size):
+        for bucket in range(BUCKETS):
+            for number in _twice(self.of("event_ids", bucket), _ENTRY):
+                yield number, "its event_id is there twice"
+            redemptions, reversals = self.of("redemptions", bucket), self.of("reversals", bucket)
+            for number in _twice(redemptions, REDEMPTION.size):
                 yield number, "its redemption is confirmed a second time"
             if reversals:
-                yield from _reversals(bucket, reversals, orphans=orphans)
+                yield from _reversals(redemptions, reversals, orphans=orphans)
         for first, group in groupby(sorted(orphans.items()), key=lambda orphan: orphan[0][0]):
-            names = _names(self.event_ids[first])
+            names = _names(self.of("event_ids", first))
             for original, (number, _) in group:
                 if original in names:
                     yield number, "its original_event_id is of an event that did not confirm this redemption"
 
     def accrued_of(self, bucket: int) -> Iterator[tuple[bytes, int, int, int, int]]:
         """(k, event number, capped term, share, worth told), in the order of recording."""
-        return ACCRUED.iter_unpack(self.accrued[bucket])
+        return ACCRUED.iter_unpack(self.of("accrued", bucket))
 
 
-def _names(bucket: bytearray) -> set[bytes]:
-    return {bytes(bucket[at : at + NAME]) for at in range(0, len(bucket), _ENTRY)}
+def _names(bucket: bytes) -> set[bytes]:
+    return {bucket[at : at + NAME] for at in range(0, len(bucket), _ENTRY)}
 
 
-def _twice(bucket: bytearray, width: int) -> Iterator[tuple[bytes, int]]:
-    """Every entry whose name an earlier one has."""
-    raw = bytes(bucket)
+def _twice(raw: bytes, width: int) -> Iterator[int]:
+    """Numbers of the events whose name an earlier one has."""
     if len({raw[at : at + NAME] for at in range(0, len(raw), width)}) * width == len(raw):
         return
     seen: set[bytes] = set()
     for at in range(0, len(raw), width):
         name = raw[at : at + NAME]
         if name in seen:
-            yield name, int.from_bytes(raw[at + NAME : at + _ENTRY])
+            yield int.from_bytes(raw[at + NAME : at + _ENTRY])
         seen.add(name)
 
 
 def _reversals(
-    redemptions: bytearray, reversals: bytearray, *, orphans: dict[bytes, tuple[int, bytes]]
+    redemptions: bytes, reversals: bytes, *, orphans: dict[bytes, tuple[int, bytes]]
 ) -> Iterator[tuple[int, str]]:
     """§6: each follows its original, repeats what it said, and goes on where the one before stopped.
 
@@ -103,16 +100,18 @@ def across(chain: Sequence[Joins]) -> Iterator[tuple[int, int, str]]:
     for bucket in range(BUCKETS):
         seen: set[bytes] = set()
         for place, joins in enumerate(chain):
-            raw = bytes(joins.event_ids[bucket])
+            raw = joins.of("event_ids", bucket)
             names = {raw[at : at + NAME]: at for at in range(0, len(raw), _ENTRY)}
             for name in names.keys() & seen:
                 number = int.from_bytes(raw[names[name] + NAME : names[name] + _ENTRY])
                 yield place, number, "its event_id is there twice, the first time in an earlier statement"
             seen |= names.keys()
-        yield from _redemptions_across([(each.redemptions[bucket], each.reversals[bucket]) for each in chain])
+        yield from _redemptions_across(
+            [(each.of("redemptions", bucket), each.of("reversals", bucket)) for each in chain]
+        )
 
 
-def _redemptions_across(chain: Sequence[tuple[bytearray, bytearray]]) -> Iterator[tuple[int, int, str]]:
+def _redemptions_across(chain: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[int, int, str]]:
     originals: dict[bytes, tuple[int, bytes]] = {}
     reversed_minor: dict[bytes, int] = {}
     for place, (redemptions, reversals) in enumerate(chain):

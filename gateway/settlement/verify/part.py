@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from .buckets import Buckets, Sorting, sorting
 from .canonical import INT_LIMIT, Refused, decoded, decoder, require_spelling, shown, written
 from .facts import Recorded, TermsOfFile, goal, redemption, reversal, version_recorded
 from .manifest import PartEntry
@@ -19,8 +20,8 @@ from .proof import tree_root
 Int = Annotated[int, msgspec.Meta(ge=-INT_LIMIT, le=INT_LIMIT - 1)]
 EVENT_FORMAT = 2
 FAULTS_OF_A_PART = 26  # sentences; one more than a report tells
-BUCKETS = 256  # by the first byte of a hash
 NEVER = (-1, "")
+FAR = ("event_ids", "redemptions", "reversals", "accrued")  # what has to do with events far apart: see joins
 
 
 class Event(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -86,10 +87,7 @@ class PartFound:
     passed_over: dict[tuple[int, int], tuple[int, str]] = field(default_factory=dict)
     ranked: dict[tuple[str, str], list[tuple[int, int, int]]] = field(default_factory=dict)
     capped: dict[tuple[str, str], list[tuple[int, int, int, int]]] = field(default_factory=dict)
-    event_ids: list[bytes] = field(default_factory=list)
-    redemptions: list[bytes] = field(default_factory=list)
-    reversals: list[bytes] = field(default_factory=list)
-    accrued: list[bytes] = field(default_factory=list)
+    far: dict[str, Buckets] = field(default_factory=dict)  # by FAR
     faults: list[str] = field(default_factory=list)
 
     def tell(self, fault: str) -> None:
@@ -112,10 +110,10 @@ class PartReading:
     first_line: int
     at: int = 0
     latest: tuple[int, str] = NEVER
-    event_ids: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
-    redemptions: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
-    reversals: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
-    accrued: list[list[bytes]] = field(default_factory=lambda: [[] for _ in range(BUCKETS)])
+    event_ids: Sorting = field(default_factory=sorting)
+    redemptions: Sorting = field(default_factory=sorting)
+    reversals: Sorting = field(default_factory=sorting)
+    accrued: Sorting = field(default_factory=sorting)
 
     def take(self, events: list[Event], day: str) -> None:
         found, partner, currency = self.found, self.terms.partner, self.terms.currency
@@ -233,8 +231,7 @@ def _check(
     reading = PartReading(terms, found, part.lines, first_event, first_line)
     reading.take(part.events, part.day)
     found.latest = reading.latest
-    for name in ("event_ids", "redemptions", "reversals", "accrued"):
-        setattr(found, name, [b"".join(entries) for entries in getattr(reading, name)])
+    found.far = {name: Buckets.of(getattr(reading, name)) for name in FAR}
 
 
 def _spelled_so(raw: bytes, part: EventsPart, leaves: list[bytes]) -> bool:

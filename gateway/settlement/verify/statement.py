@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from .accrued import Touched, Walk, read_entry
+from .buckets import BUCKETS
 from .canonical import Refused, compare, listed, members, shown, whole_value
 from .days import check_day, check_parts
 from .download import Download, Hashing, open_download
 from .facts import TermsOfFile
 from .found import EnoughFaults, Found
 from .manifest import Manifest, read_manifest
-from .part import BUCKETS, PartFound, event_named, require_bytes
+from .part import PartFound, event_named, require_bytes
 from .proof import Key, check_jws, read_key, tree_root
 from .reckoning import Reckoning
 from .workers import Work

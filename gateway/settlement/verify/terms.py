@@ -3,7 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,7 @@ from .canonical import Refused, shown
 
 WHOLE = 10_000  # basis points
 PARTIES = ("bank", "partner")  # in the order of the split; others share when they have accounts
+_EPOCH, _DAY_MS = date(1970, 1, 1), 86_400_000
 _OFFSET = 1 << 32  # a seed's offset is n / 2³²
 
 
@@ -121,8 +123,18 @@ class Version:
         return datetime.fromtimestamp(instant_ms // 1000, self.zone)
 
     def month(self, instant_ms: int) -> str:
+        """Of the contract's clock."""
+        if month := _everywhere(instant_ms // _DAY_MS):
+            return month
         local = self.local(instant_ms)
         return f"{local.year:04}-{local.month:02}"
+
+
+@lru_cache(maxsize=1024)
+def _everywhere(day: int) -> str:
+    """The month that every clock on earth shows throughout this day of UTC; nothing near a month's ends."""
+    there = _EPOCH + timedelta(days=day)
+    return f"{there:%Y-%m}" if 3 <= there.day <= 26 else ""
 
 
 def require_conditions(when: When, data: Mapping[str, Any], *, order: int, version: Version, instant_ms: int) -> None:

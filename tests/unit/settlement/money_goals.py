@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.call import File
 from gateway.clock import rfc3339
 from gateway.database import Database
 from gateway.keyring import Keyring
@@ -80,7 +81,7 @@ class Referred:
         file = "\n".join(["customer_token,consent_ref,touched_at,site", *rows, ""]).encode()
         said = Declaration("n-1", len(rows), hashlib.sha256(file).hexdigest(), len(rows))
         batch = await self.batches.declare("metro", said, now_ms=now_ms)
-        await self.batches.receive("metro", batch.batch_id, file=file, now_ms=now_ms)
+        await self.batches.receive("metro", batch.batch_id, file=File.of(file), now_ms=now_ms)
         while await self.batches.apply_batches_due(now_ms):
             pass
         self.deeds = script(now_ms, seed)

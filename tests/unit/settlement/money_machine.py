@@ -152,12 +152,12 @@ class Bank:
     # --- days and statements ---------------------------------------------------------------------------------------
     async def close(self, day: str) -> Mapping[str, Any]:
         """Raises the refusal of the API."""
-        answer = await self.days.close_day(self._call(MAKER, None, Day=day))
+        answer = await self.days.close_day(self._call(MAKER, Decision("it is over"), Day=day))
         return dict(answer.payload["Data"])
 
     async def calculate(self, partner_id: str, to_day: date, currency: str | None) -> str:
         """The statement's id. Raises the refusal of the API."""
-        wanted = CalculateStatement(partner_id, Day(to_day.year, to_day.month, to_day.day), currency)
+        wanted = CalculateStatement(partner_id, Day(to_day.year, to_day.month, to_day.day), "it is due", currency)
         answer = await self.ops.calculate(self._call(MAKER, wanted))
         return str(answer.payload["Data"]["StatementId"])
 
