@@ -1,4 +1,4 @@
-"""The largest amounts that a request can say beside one-fen prices: to the minor unit in lines, totals, carry and proof."""
+"""The largest amounts that a request can say beside one-fen prices: exact in lines, totals, carry and proof."""
 
 import json
 from pathlib import Path
