@@ -9,6 +9,7 @@ import pytest
 
 from gateway.settlement.verify import series
 from gateway.settlement.verify.command import REFUSED, UNUSABLE, main
+from gateway.settlement.verify.download import SMALL_PARTS_LIMIT
 from tests.unit.settlement import drafts
 from tests.unit.settlement.cases import busy, check, simple
 from tests.unit.settlement.drafts import Json, confirmed
@@ -184,3 +185,25 @@ def test_of_very_many_wrong_totals_the_first_are_told(tmp_path: Path) -> None:
     made = simple(confirmed(1))
     made.manifest["totals"] |= {f"k{number:06}": number for number in range(100_000)}
     assert len(check(made.small(), tmp_path).faults) == 26
+
+
+def sized(total: int) -> Statement:
+    """Its parts have exactly so many bytes together."""
+
+    def noted(length: int) -> Statement:
+        note = drafts.event(2, "claim.owned", amount=0, data={"note": "x" * length})
+        return statement({"2025-01-02": [drafts.effective(0), note]})
+
+    rest = sum(map(len, noted(0).parts))
+    made = noted(total - rest)
+    assert sum(map(len, made.parts)) == total
+    return made
+
+
+@pytest.mark.parametrize(("more", "small"), [(0, True), (1, False)], ids=["the last that is one value", "the first"])
+def test_what_is_one_json_value_and_what_an_archive_is_a_matter_of_one_byte(
+    tmp_path: Path, more: int, small: bool
+) -> None:
+    made = sized(SMALL_PARTS_LIMIT + more)
+    assert check(made.small(), tmp_path).accepted == small
+    assert check(made.archive(), tmp_path).accepted != small
