@@ -44,15 +44,10 @@ class Auditor:
         self._expect("500 was answered", not [one for one in heard if one.what == 500], told)
         self._expect("an error that is plain text", not [one for one in heard if one.is_text], told)
         refused = [entry for entry in self._journal.entries if entry.data is None and entry.heard]
-        self._expect("a good request was refused", not [
-            entry for entry in refused if entry.heard[-1].is_served and entry.heard[-1].code not in lapsed
-        ], Counter((entry.kind, entry.heard[-1].what, entry.heard[-1].code) for entry in refused))  # fmt: skip
-        given_up = [entry for entry in refused if not entry.heard[-1].is_served or entry.heard[-1].is_untimely]
-        self._expect(
-            "a wish was never answered",
-            not given_up,
-            Counter((e.kind, e.heard[-1].what, e.heard[-1].code) for e in given_up),
-        )
+        given_up = [entry for entry in refused if not entry.heard[-1].is_served]
+        denied = [entry for entry in refused if entry.heard[-1].is_served and entry.heard[-1].code not in lapsed]
+        self._expect("a good request was refused", not denied, _last_words(denied))
+        self._expect("a wish was never answered", not given_up, _last_words(given_up))
         if not resets_allowed:
             resets = Counter(str(one.what) for one in heard if one.what in RESETS)
             self._expect("a request that was sent was reset", not resets, resets)
@@ -164,3 +159,7 @@ class Auditor:
                 name = names.get(kind)
                 same = again is not None and (again[name] == entry.data[name] if name else again == entry.data)
                 self._expect(f"{kind} asked again is another answer", same, f"{entry.data} / {again}")
+
+
+def _last_words(entries: Iterable[Entry]) -> Counter[tuple[str, int | str, str]]:
+    return Counter((entry.kind, entry.heard[-1].what, entry.heard[-1].code) for entry in entries)

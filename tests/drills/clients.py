@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -134,7 +135,7 @@ class Clients:
             entry.heard.append(Heard(began_s, time.monotonic(), type(error).__name__))
             return None
         told = answer.headers.get("content-type", "")
-        code = str(_json(answer).get("code", "")) if answer.status_code >= 400 else ""
+        code = _code(answer) if answer.status_code >= 400 else ""
         entry.heard.append(
             Heard(began_s, time.monotonic(), answer.status_code, code, bool(answer.content) and "json" not in told)
         )
@@ -200,13 +201,15 @@ class Clients:
                 await asyncio.sleep(LOOK_S)
 
 
-def _json(answer: Any) -> dict[str, Any]:
+def _code(answer: httpx.Response) -> str:
+    """Of a refusal: ours, OAuth's, Open Banking's, or that of the challenge where the standard has no body."""
+    challenged = re.search(r'error="(\w+)"', answer.headers.get("www-authenticate", ""))
     try:
         found = answer.json()
     except ValueError:
-        return {}
-    [first, *_] = found.get("Errors") or [{}]  # of Open Banking
-    return {**found, "code": found.get("code", first.get("ErrorCode", found.get("error", "")))}
+        return challenged[1] if challenged else ""
+    [first, *_] = found.get("Errors") or [{}]
+    return str(found.get("code") or found.get("error") or first.get("ErrorCode", ""))
 
 
 def _text(moment: datetime) -> str:
