@@ -7,10 +7,12 @@ key; the second writes the outcome, the entry of the book and the event, or give
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from gateway import metrics
+from gateway.chores import each_alone
 from gateway.consents import store as consents
 from gateway.consents.consent import Consent, ConsentKind
 from gateway.corebank.port import CoreBank, CoreBankUnavailable, OrderOutcome, OrderStatus, PaymentOrder
@@ -71,8 +73,7 @@ class Till:
             due = await store.take_due_payments(
                 conn, now_ms=now_ms, first_wait_ms=FIRST_TRY_MS, longest_wait_ms=LONGEST_WAIT_MS, limit=DUE_BATCH
             )
-        await asyncio.gather(*(self.ask(payment, now_ms=now_ms) for payment in due))
-        return len(due)
+        return await each_alone(due, partial(self.ask, now_ms=now_ms), named=lambda p: {"payment_id": p.payment_id})
 
     # --- the first transaction ---------------------------------------------------------------------------------------
     async def _place(self, conn: Connection, order: Order, *, now_ms: int) -> tuple[Payment, bool]:
