@@ -105,11 +105,7 @@ def says_nothing(drill: Drill, journal: Journal, *, during: int) -> str:
 
 def denied(journal: Journal, *, since_s: float) -> list[str]:
     """The kinds of wish that got no yes since then."""
-    return [
-        kind
-        for kind in KINDS
-        if not any(entry.data and entry.heard[-1].ended_s > since_s for entry in journal.of(kind))
-    ]
+    return [kind for kind in KINDS if not any(entry.granted_s > since_s for entry in journal.of(kind))]
 
 
 async def settle(clients: Clients, conn: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
