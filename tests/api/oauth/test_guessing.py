@@ -106,6 +106,18 @@ async def test_one_address_that_tries_many_names_uses_up_nobody_elses_log_ins(
     assert (await guess(server, "203.0.113.77", passcode="246810")).status_code == 303
 
 
+async def test_customers_behind_one_address_who_get_it_right_do_not_use_it_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mobile network shows thousands of customers under one address."""
+    monkeypatch.setattr(login_guard, "ADDRESS_LOGINS", Rate(1, 3))
+    for number in range(12):
+        name = f"demo-{number % 4 + 1}"
+        assert (await guess(server, "198.51.100.91", login=name, passcode="246810")).status_code == 303
+    answers = {(await guess(server, "198.51.100.91", login=f"nobody-{number}")).status_code for number in range(6)}
+    assert answers == {400, 429}
+
+
 async def test_a_known_browser_has_a_count_of_its_own(server: Server) -> None:
     """Or a stolen phone could guess without end."""
     async with browser_at(server, "203.0.113.5") as own:
