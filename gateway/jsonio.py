@@ -44,7 +44,7 @@ def _is_plain(raw: bytes) -> bool:
 
 
 def _check_texts(value: Any) -> None:
-    """Most are plain once written without needless escapes and blanks; walking over them would cost three times that."""
+    """Most are plain once written without needless escapes and blanks; the walk costs three times as much."""
     if not _is_plain(_canonical.encode(value)):
         check_texts(value)
 
