@@ -59,7 +59,7 @@ class RefundDesk:
         """Where a pending refund stands at the bank; a silent bank leaves it pending."""
         if refund.status is not OrderStatus.PENDING:
             return refund
-        outcome = await asked(self._bank, refund.refund_id, created_ms=refund.created_ms, now_ms=now_ms)
+        outcome = await asked(self._bank, refund.refund_id, tries=refund.tries)
         return await self._conclude(refund, outcome, now_ms=now_ms)
 
     async def settle_refunds_due(self, now_ms: int) -> int:

@@ -40,6 +40,13 @@ async def test_a_crash_between_hold_and_payment_is_taken_up_by_the_chore(databas
     assert await lot.redemption(charge) is RedemptionState.CONFIRMED
 
 
+async def test_a_charge_of_a_clock_that_has_gone_back_a_day_is_taken_up_at_once(database: Database) -> None:
+    lot = lot_with(database, "ACSC")
+    charge = await begun(lot)
+    assert await lot.barrier.resume_charges_due(NOW_MS - 24 * HOUR_MS) == 1
+    assert (await lot.charge_now(charge)).state is ChargeState.SUCCESS
+
+
 async def test_a_crash_before_the_charge_is_written_leaves_a_hold_that_runs_out(database: Database) -> None:
     lot = lot_with(database, "ACSC")
     assert await lot.barrier._hold(await lot.park(), now_ms=NOW_MS) is not None
