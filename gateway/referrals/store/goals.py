@@ -1,6 +1,6 @@
 """SQL of goals: one load and one write for a chunk of the bank's feed, whatever its size."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.database import Connection
@@ -86,7 +86,9 @@ async def relations(conn: Connection, customer_ids: Iterable[str]) -> dict[str, 
     return by_customer
 
 
-async def touches_of_tokens(conn: Connection, tokens: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Touch]]:
+async def touches_of_tokens(
+    conn: Connection, tokens: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], list[Touch]]:
     """The touch log of (partner, token) pairs."""
     if not tokens:
         return {}
