@@ -130,6 +130,7 @@ async def test_a_chunk_of_rows_reads_the_claims_that_it_names_however_many_the_p
     sent = await room.send(rows)
     terms = RowTerms((1,), (), 30 * DAY, 3 * DAY, DAY)
     async with room.database.transaction() as conn:
+        await conn.execute("SET LOCAL enable_nestloop = off")  # joined wherever it can be, as where rows are misjudged
         batch = await batches.lock_waiting(conn, sent.batch_id)
         assert batch is not None
         for to_row in range(2, len(rows) + 2, 2):
@@ -137,10 +138,11 @@ async def test_a_chunk_of_rows_reads_the_claims_that_it_names_however_many_the_p
             assert codes == {"OK" if to_row <= len(known) else "DUPLICATE_IN_FILE": 2}
             batch = replace(batch, cursor_row=to_row)
         read = await conn.fetchval(
-            """SELECT pg_stat_get_xact_tuples_fetched(oid) + pg_stat_get_xact_tuples_returned(oid)
-               FROM pg_class WHERE relname = 'referral_claim'"""
+            """SELECT sum(pg_stat_get_xact_tuples_returned(place)) FROM (
+                   SELECT 'referral_claim'::regclass::oid AS place
+                   UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'referral_claim'::regclass) AS places"""
         )
-    assert read <= len(known), "one for each row that says again what was said"
+    assert read <= len(rows), "one for each row"
 
 
 async def test_a_big_file_holds_up_no_goal_of_a_customer_whom_it_does_not_name(room: Room) -> None:
