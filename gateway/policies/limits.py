@@ -62,7 +62,7 @@ class Limiter:
         try:
             (before,) = _TIME.unpack_from(self._map, slot + _TIME_AT)
             wait_ns, after = decide(before, rate, now_ns=now_ns)
-            if wait_ns == 0:
+            if wait_ns == 0 or after < before:  # the latter: our clock has gone back since
                 _TIME.pack_into(self._map, slot + _TIME_AT, after)
         finally:
             unlock_record(self._fd, slot, size=_SLOT.size)
@@ -92,7 +92,8 @@ class Limiter:
 def decide(arrival_ns: int, rate: Rate, *, now_ns: int) -> tuple[int, int]:
     """(wait, theoretical arrival time after): wait 0 = conforming. The interval is rounded up, so never above the rate.
 
-    A time further ahead than this rate could have made it (clock set back, rate raised) counts as the bucket just full.
+    A time further ahead than this rate could have made it (clock set back, rate raised) counts as the bucket just full:
+    keep what comes back, or it is just full again at the next request.
     """
     interval_ns = -(-_NS // rate.per_second)
     tolerance_ns = interval_ns * (rate.burst - 1)

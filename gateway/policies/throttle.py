@@ -2,7 +2,8 @@
 
 A key belongs to one of 8,192 sets of eight entries, by a keyed hash, so nobody can aim at a neighbour's set. An entry
 whose time has passed says no more than an empty one: its place is free. When all eight are busy the one that will be
-free first is given up. Nothing grows, nothing needs sweeping, and a refused request writes nothing.
+free first is given up. Nothing grows, nothing needs sweeping, and a refused request writes nothing, unless the clock
+has gone back: then a time is cut to that of a full bucket, or it would stay full until the clock is there again.
 """
 
 import mmap
@@ -69,7 +70,7 @@ class Throttle:
     def _decide(self, digest: int, offset: int, *, rate: Rate, now_ns: int, take: bool) -> int:
         place, before = self._place(digest, offset, now_ns=now_ns)
         wait_ns, after = decide(before, rate, now_ns=now_ns)
-        if wait_ns == 0 and take:
+        if (wait_ns == 0 and take) or (wait_ns and after < before):  # the latter: our clock has gone back since
             _ENTRY.pack_into(self._map, place, digest, after)
         return -(-wait_ns // _NS_PER_MS)
 

@@ -52,12 +52,6 @@ class ApproveStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     reason: Reason
 
 
-class RefuseStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Why: it stands in the audit trail and on the statement."""
-
-    reason: Reason
-
-
 @dataclass(frozen=True, slots=True)
 class SettlementOps:
     """Every step is audited with who, and every money step needs two of them."""

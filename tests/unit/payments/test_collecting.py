@@ -10,10 +10,10 @@ from gateway.consents.consent import ConsentNotInForce
 from gateway.database import Database
 from gateway.payments.limits import ControlParameterBreached
 from gateway.payments.mandate import PaymentDiffersFromConsent
-from gateway.payments.paying import GRACE_MS, NEVER_ARRIVED, ORDER_LIFE_MS
+from gateway.payments.paying import ASKED_IN_VAIN, LONGEST_WAIT_MS, NEVER_ARRIVED, ORDER_LIFE_MS
 from gateway.payments.refunding import RefundExceedsPayment
 from gateway.refusal import ForeignResource, StateConflict, UnknownResource
-from tests.tills import NOW_MS, Takings, open_takings, vrp_body
+from tests.tills import ASKED_AFTER_S, DAY_MS, NOW_MS, Takings, open_takings, vrp_body
 
 
 @pytest.fixture
@@ -172,8 +172,11 @@ async def test_an_order_that_never_arrived_is_rejected_after_its_grace_and_never
     await takings.fault("lose_request")
     again = [await takings.collect(mandate.consent_id, 1250, payment_id="pay_1") for _ in range(3)]
     assert [answer.status for answer in again] == ["PDNG", "PDNG", "PDNG"]
-    assert await takings.settle(after_ms=GRACE_MS - 1) == 1
-    late = await takings.collect(mandate.consent_id, 1250, payment_id="pay_1", now_ms=NOW_MS + GRACE_MS)
+    for after_s in ASKED_AFTER_S[:-1]:
+        assert await takings.settle(after_ms=after_s * 1_000) == 1
+    assert (await takings.collect(mandate.consent_id, 1250, payment_id="pay_1")).status == "PDNG"
+    assert await takings.settle(after_ms=ASKED_AFTER_S[-1] * 1_000) == 1
+    late = await takings.collect(mandate.consent_id, 1250, payment_id="pay_1")
     assert (late.status, late.reason) == ("RJCT", NEVER_ARRIVED)
     assert (await takings.used(), await takings.spent(), await takings.booked()) == ([0], 0, 0)
     assert await takings.sql("SELECT 1 FROM sandbox_bank.bank_order") == []
@@ -191,7 +194,8 @@ async def test_an_order_that_the_bank_leaves_pending_stays_so_however_long(takin
     mandate = await takings.mandate()
     await takings.fault("pend")
     assert (await takings.collect(mandate.consent_id, 1250)).status == "PDNG"
-    assert await takings.settle(after_ms=GRACE_MS * 60) == 1
+    assert await takings.settle(after_ms=3_600_000) == 1
+    await takings.settle_for_good()
     assert [row["status"] for row in await takings.sql("SELECT status FROM payment")] == ["PDNG"]
     assert await takings.used() == [1250]
 
@@ -201,7 +205,40 @@ async def test_a_silent_order_is_asked_for_less_and_less_often(takings: Takings)
     await takings.fault("pend")
     await takings.collect(mandate.consent_id, 1250)
     asked = [after_s for after_s in range(1, 200) if await takings.settle(after_ms=after_s * 1_000)]
-    assert asked == [2, 4, 8, 16, 32, 64, 128]
+    assert asked == [*ASKED_AFTER_S, 128]
+
+
+async def test_an_order_on_its_way_is_not_given_up_because_our_clock_has_jumped_a_day_ahead(takings: Takings) -> None:
+    """The bank keeps the true time: it may carry the order out until its life is over by that."""
+    mandate = await takings.mandate()
+    await takings.fault("lose_request")
+    await takings.collect(mandate.consent_id, 1250)
+    asked = [after_s for after_s in range(99) if await takings.settle(after_ms=DAY_MS + after_s * 1_000)]
+    assert (len(asked), await takings.used()) == (ASKED_IN_VAIN, [0])
+    assert asked[-1] - asked[0] > ORDER_LIFE_MS / 1_000, "by then the bank does not carry it out any more"
+
+
+async def test_orders_of_a_clock_that_has_gone_back_a_day_are_asked_for_at_once(takings: Takings) -> None:
+    mandate = await takings.mandate()
+    for effect in ("lose_answer", "lose_request"):
+        await takings.fault(effect)
+        assert (await takings.collect(mandate.consent_id, 1250, now_ms=NOW_MS + DAY_MS)).status == "PDNG"
+    paid = await takings.collect(mandate.consent_id, 1250)
+    await takings.fault("lose_answer")
+    back = await takings.refund(paid.payment_id, 100, now_ms=NOW_MS + DAY_MS)
+    assert back.status == "PDNG"
+    assert await takings.settle(after_ms=0) == 3
+    await takings.settle_for_good()
+    rows = await takings.sql("SELECT status FROM payment UNION ALL SELECT status FROM payment_refund ORDER BY 1")
+    assert [row["status"] for row in rows] == ["ACSC", "ACSC", "ACSC", "RJCT"]
+
+
+async def test_a_turn_that_is_as_far_ahead_as_the_longest_wait_is_waited_for(takings: Takings) -> None:
+    mandate = await takings.mandate()
+    await takings.fault("lose_answer")
+    await takings.collect(mandate.consent_id, 1250, payment_id="pay_1")
+    await takings.sql("UPDATE payment SET next_try_ms = $1", NOW_MS + LONGEST_WAIT_MS)
+    assert await takings.settle(after_ms=0) == 0
 
 
 # --- giving back -------------------------------------------------------------------------------------------------
@@ -250,7 +287,7 @@ async def test_a_refund_that_was_not_answered_is_asked_for(
     paid = await takings.collect((await takings.mandate()).consent_id, 1_000)
     await takings.fault(effect)
     assert (await takings.refund(paid.payment_id, 300, refund_id="rfd_1")).status == "PDNG"
-    assert await takings.settle(after_ms=GRACE_MS) == 1
+    await takings.settle_for_good()
     assert (await takings.refund(paid.payment_id, 300, refund_id="rfd_1")).status == status
     assert await takings.spent() == await takings.booked() == left
     [row] = await takings.sql("SELECT refunded_minor FROM payment")

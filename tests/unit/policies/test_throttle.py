@@ -31,6 +31,14 @@ def test_a_look_takes_nothing() -> None:
     assert through(throttle, "a") == 3
 
 
+@pytest.mark.parametrize("take", [True, False])
+def test_a_clock_that_was_set_back_does_not_shut_anybody_out_for_long(take: bool) -> None:
+    throttle = Throttle(None, secret=b"s")
+    assert through(throttle, "a", now_ms=NOW + 86_400_000) == 3
+    assert throttle.wait_ms("a", RATE, now_ms=NOW, take=take) == 1000
+    assert throttle.wait_ms("a", RATE, now_ms=NOW + 1000, take=take) == 0
+
+
 def test_keys_do_not_share_a_rate() -> None:
     throttle = Throttle(None, secret=b"s")
     assert through(throttle, "a") == 3
