@@ -243,6 +243,7 @@ async def hold_claims(conn: Connection, partner_ids: Collection[str]) -> None:
 async def apply_rows(conn: Connection, batch: Batch, terms: RowTerms, *, to_row: int, now_ms: int) -> dict[str, int]:
     """Apply the rows behind the cursor up to `to_row`; returns how many rows got which code."""
     await hold_claims(conn, [batch.partner_id])
+    await conn.execute("SET LOCAL plan_cache_mode = force_custom_plan")  # a small table's plan would stay as it grows
     rows = await conn.fetch(
         _APPLY, batch.batch_id, batch.partner_id, batch.cursor_row, to_row, list(terms.epochs), list(terms.sites),
         batch.received_at_ms, terms.lookback_ms, _TOKEN, _CONSENT, _RFC3339, CLOCK_SKEW_MS,
