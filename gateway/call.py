@@ -225,3 +225,4 @@ class OpenCall:
     client_certificate: bytes | None = None  # DER, from the trusted proxy only
     cookies: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
+    is_head: bool = False  # somebody looks whether it is there (a preview, a scanner): nothing may come of it

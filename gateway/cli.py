@@ -1,6 +1,7 @@
 """`parasol …`: the commands. Each reads its arguments, calls one function and turns a failure into a sentence."""
 
 import os
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 TRY, OPERATE, CHECK = "Try it", "Operate it", "Check it"
+NAME_LIMIT = 100  # characters of a person's name
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -218,11 +220,28 @@ def _show(plan: "Plan", *, as_json: bool) -> None:
         Console().print(render(plan))
 
 
+def _as_id(given: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{1,39}", given):
+        raise typer.BadParameter("write 2 to 40 small letters, digits and hyphens, a letter first")
+    return given
+
+
+def _as_name(given: str) -> str:
+    if not given.strip() or len(given) > NAME_LIMIT or not given.isprintable():
+        raise typer.BadParameter(f"write a name of 1 to {NAME_LIMIT} characters")
+    return given
+
+
+OperatorId = Annotated[
+    str, typer.Argument(metavar="ID", help="Like olga-w: small letters, digits, hyphens.", callback=_as_id)
+]
+
+
 @app.command(rich_help_panel=OPERATE)
 @sentence
 def enrol(
-    operator_id: Annotated[str, typer.Argument(metavar="ID", help="Like olga-w: small letters, digits, hyphens.")],
-    name: Annotated[str, typer.Argument(help="Of the person.")],
+    operator_id: OperatorId,
+    name: Annotated[str, typer.Argument(help="Of the person.", callback=_as_name)],
     role: Annotated[Role, typer.Option(help="Makers ask, checkers agree; nobody checks what they made.")],
     home: Home = HOME,
     *,
@@ -234,6 +253,17 @@ def enrol(
 
     person = Operator(operator_id, name, role.value)
     typer.echo(with_database(home, lambda database: enrol_operator(database, person, actor=ACTOR, reason=reason)))
+
+
+@app.command(rich_help_panel=OPERATE)
+@sentence
+def revoke_operator(operator_id: OperatorId, reason: Why, home: Home = HOME) -> None:
+    """Shut a person of bank operations out: their key opens nothing any more, within a second. `enrol` lets them in."""
+    from gateway.provision import revoke_operator
+
+    if not with_database(home, lambda database: revoke_operator(database, operator_id, actor=ACTOR, reason=reason)):
+        raise typer.BadParameter(f"{operator_id} has no key, or it is revoked already")
+    typer.echo(f"Revoked {operator_id}.")
 
 
 @app.command(rich_help_panel=OPERATE)

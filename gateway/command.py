@@ -37,6 +37,11 @@ def said(reason: str) -> str:
     return reason
 
 
+def is_text(given: str) -> bool:
+    """Bytes that the terminal's encoding does not know come as halves of characters, which nothing can store."""
+    return all(not 0xD800 <= ord(character) <= 0xDFFF for character in given)
+
+
 Why = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit trail.", callback=said)]
 
 
@@ -55,6 +60,12 @@ def sentence(command: Callable[P, None]) -> Callable[P, None]:
             typer.echo(f"parasol: The database cannot be used ({type(error).__name__}). Is it running, and is "
                        "PARASOL_DATABASE_URL right? Then run `parasol migrate`.", err=True)  # fmt: skip
             raise typer.Exit(FAILED) from None
+        except BrokenPipeError:
+            raise  # whoever read our output has left: typer ends quietly
+        except OSError as error:
+            place = error.filename or "A file"
+            typer.echo(f"parasol: {place} cannot be used: {error.strerror or error}.", err=True)
+            raise typer.Exit(FAILED) from None
 
     return run
 
@@ -68,7 +79,7 @@ def _log_to_standard_error() -> None:
 
 def _explained() -> tuple[type[Exception], ...]:
     """Loaded when something failed: `parasol --help` should not have to wait for them."""
-    from gateway.database.embedded import EmbeddedMissing
+    from gateway.database.embedded import EmbeddedUnusable
     from gateway.database.migrate import OldHome
     from gateway.demo.stage import DemoCannotStart
     from gateway.document import DocumentInvalid
@@ -77,7 +88,7 @@ def _explained() -> tuple[type[Exception], ...]:
     from gateway.provision import NotReadyToServe
 
     return (
-        SettingsInvalid, EmbeddedMissing, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe,
+        SettingsInvalid, EmbeddedUnusable, OldHome, DocumentInvalid, KeyEncryptionKeyMissing, SealBroken, CannotServe,
         DemoCannotStart, NotReadyToServe,
     )  # fmt: skip
 
@@ -86,7 +97,12 @@ def _database_errors() -> tuple[type[Exception], ...]:
     import asyncpg
     import psycopg
 
-    return asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, ConnectionError
+    from gateway.database.absence import DatabaseAway
+
+    return (
+        asyncpg.PostgresError, asyncpg.InterfaceError, psycopg.Error, ConnectionRefusedError, ConnectionResetError,
+        DatabaseAway, socket.gaierror, TimeoutError,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -29,6 +29,8 @@ REPLACED_S = 3.0  # for a hub or a back office whose successor is to come, or is
 NEVER_READY = 3  # deaths of each worker, none of which ever was ready: it is not going to get better by itself
 RENEW_S = 60.0  # for the new workers to get ready; if they don't, the old ones stay
 POLL_S = 0.05
+LINE = 64  # bytes of the account, always
+RENEWS = "renews"  # its word from the order to renew to the end of that
 log = structlog.get_logger(__name__)
 
 
@@ -60,10 +62,12 @@ class Account:
         self._renewals = 0
 
     def write(self, word: str) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"{os.getpid()} {self._renewals} {word}\n")
-        self._file.flush()
+        """In one piece over the line of before: who reads sees one or the other, and a full disk has room for it."""
+        line = f"{os.getpid()} {self._renewals} {word}".ljust(LINE - 1) + "\n"
+        try:
+            os.pwrite(self._file.fileno(), line.encode(), 0)
+        except OSError as error:  # nobody can reload then, and everybody is served
+            log.error("account_not_written", error=type(error).__name__)
 
     def write_renewal(self, word: str) -> None:
         self._renewals += 1
@@ -125,6 +129,7 @@ class Crew:
     def _renew(self) -> None:
         """The hub first, as it has to know the new workers' numbers; then the workers; then the back office."""
         log.info("renewal_begins", count=len(self._workers))
+        self._account.write(RENEWS)
         _stop(self._hub)
         self._hub = _start([self._hub_role])
         fresh = _start([self._worker_role] * self._settings.workers)

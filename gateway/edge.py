@@ -125,9 +125,10 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, waited = time.perf_counter(), start_waiting()
         arrival = read_arrival(scope)
+        peer = arrival.source
         if self._proxies is not None:
             self._proxies.look_behind(arrival)
-        audit.came_from.set(arrival.source)
+        audit.came_from.set(arrival.source or f"{peer}, a proxy that names no caller")
         asked.set(arrival)
         protocol, operation_id, outcome = Protocol.of_path(arrival.path), "unmatched", "ok"
         match: Match | None = None
@@ -229,6 +230,7 @@ class Edge:
             repeated_headers=arrival.repeated, raw_body=arrival.body,
             name_partner=partial(setattr, arrival, "partner_id"), client_certificate=shown,
             cookies=_cookies(arrival.headers.get("cookie")), source=arrival.source,
+            is_head=arrival.method == "HEAD",
         )  # fmt: skip
 
     async def _send(self, send: Send, answer: Answer, arrival: Arrival, *, signed: bool) -> None:

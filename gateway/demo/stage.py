@@ -86,17 +86,22 @@ def open_stage(http: httpx.AsyncClient, *, url: str, home: Path) -> Stage:
     try:
         partners = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("parkco", "shopco")}
         keys = {entry["id"]: entry["key"] for entry in json.loads((folder / "operators.json").read_text())}
+        maker, checker = (Operator(http, url, keys[name]) for name in ("ops-maker", "ops-checker"))
+        parkco, shopco = (_client(http, partners[name]) for name in ("parkco", "shopco"))
     except OSError as error:
         raise DemoCannotStart(
             f"{error.filename} cannot be read: start `parasol serve --sandbox --home {home}` first, or name its --home"
         ) from None
     except (ValueError, KeyError, TypeError):
         raise DemoCannotStart(f"{folder} does not hold a sandbox's credentials: name another --home") from None
-    clients = {name: PartnerClient(http, {**entry, "issuer": entry["issuer"]}) for name, entry in partners.items()}
-    return Stage(
-        http, url, home, clients["parkco"], clients["shopco"], Operator(http, url, keys["ops-maker"]),
-        Operator(http, url, keys["ops-checker"]), Checks(), secrets.token_hex(4),
-    )  # fmt: skip
+    return Stage(http, url, home, parkco, shopco, maker, checker, Checks(), secrets.token_hex(4))
+
+
+def _client(http: httpx.AsyncClient, entry: Mapping[str, Any]) -> PartnerClient:
+    """Raises KeyError, TypeError or ValueError where that is no partner's file."""
+    if not entry["issuer"] or not entry["client_id"] or not entry["scopes"]:
+        raise ValueError("no member may be empty")
+    return PartnerClient(http, entry)
 
 
 async def data(client: PartnerClient, method: str, path: str, **how: Any) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class MetricsHubAway(Refusal):
     """The hub is restarting: a page of one worker's numbers would look like all counters falling."""
 
     status, code, outcome = 503, "metrics_hub_away", "gateway_error"
+    retry_after_s = 1
     title = "The metrics hub is not there at the moment; it restarts by itself, so scrape again"
 
 
@@ -85,7 +86,7 @@ async def page() -> bytes:
         async with asyncio.timeout(PAGE_TIMEOUT_S):
             return await _hub_page(_hub.path)
     except (OSError, EOFError, TimeoutError):
-        raise MetricsHubAway(headers=(("retry-after", "1"),)) from None
+        raise MetricsHubAway() from None
 
 
 def own_count(name: str) -> float:

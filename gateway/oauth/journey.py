@@ -75,6 +75,8 @@ class Journey:
         async with self.database.transaction() as conn:
             visit = await self._visit(conn, call, client_id=client_id, digest=digest)
             pushed = check_visit(visit, page="authorize")
+            if call.is_head:
+                return await self._login_page(pushed, form=Form({}, client_id, request_uri, digest, ""), status=200)
             consent = await consents.find(conn, pushed.consent_id)
             assert consent is not None, "the pushed request's foreign key"
             if consent.status_at(call.now_ms) not in (ConsentStatus.AWAITING, ConsentStatus.AUTHORISED):

@@ -163,5 +163,5 @@ class BankUnreachable(Refusal):
     """The bank's own systems do not answer."""
 
     status, code, outcome = 503, "bank_unreachable", "bank_error"
-    oauth_error, oauth_status = "temporarily_unavailable", 503
+    oauth_error, oauth_status, retry_after_s = "temporarily_unavailable", 503, 5  # as an absent core bank
     title = "The bank's systems do not answer; try again in a moment"

@@ -35,6 +35,7 @@ class TermsUnreadable(Refusal):
     """Your contract has a version for that moment that this gateway cannot read yet. We know; try again later."""
 
     status, code, ob_code, outcome = 503, "terms_unreadable", "D033", "gateway_error"
+    retry_after_s = 60  # people of the bank renew the gateway
     title = "The terms of that moment cannot be read"
 
 

@@ -105,7 +105,7 @@ class LinkApi:
             if address is None:
                 raise rules.LinkExpired()
             partner = self.partner(link.partner_id)
-            if partner is not None and partner.state is PartnerState.ACTIVE:
+            if partner is not None and partner.state is PartnerState.ACTIVE and not call.is_head:
                 ticket, digest = rules.new_ticket()
                 ends_ms = call.now_ms + rules.TICKET_LIFE_MS
                 await links.insert_scan(conn, link, digest, now_ms=call.now_ms, expires_at_ms=ends_ms)

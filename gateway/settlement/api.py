@@ -29,6 +29,7 @@ class StatementFileAway(Refusal):
     """It is made again, byte for byte, from the sealed leaves and the signature that was given."""
 
     status, code, outcome = 503, "statement_file_away", "gateway_error"
+    retry_after_s = RETRY_S
     title = "The file is being fetched; ask again in a moment"
 
 
@@ -59,7 +60,7 @@ class SettlementApi:
         opened = await self.files.open(row.statement_id, digest=row.sha256, size=row.size_bytes)
         if opened is None:
             await self._wish_for(row, now_ms=call.now_ms)
-            raise StatementFileAway(headers=(("retry-after", str(RETRY_S)),))
+            raise StatementFileAway()
         name = f"statement-{row.partner_id}-{row.number}.{opened.suffix}"
         headers = (
             ("content-disposition", f'attachment; filename="{name}"'),

@@ -187,6 +187,21 @@ async def test_a_certificate_bound_token_is_admitted_with_its_certificate_only(h
     await with_certificates(home, database_url, "127.0.0.1", use)
 
 
+async def test_who_decided_something_behind_a_proxy_that_names_nobody_came_from_that_proxy(
+    home: Path, database_url: str
+) -> None:
+    """The trail said nothing at all."""
+
+    async def use(world: World) -> None:
+        reason = {"Reason": "test"}
+        done = await world.ops("ops-maker", "POST", "/admin/v1/partners/parkco/suspension", json=reason)
+        assert done.status_code == 200, done.text
+        [row] = await world.sql("SELECT detail FROM audit WHERE action = 'partner.state'")
+        assert row["detail"]["from"] == "127.0.0.1, a proxy that names no caller"
+
+    await with_certificates(home, database_url, "127.0.0.1", use)
+
+
 async def test_a_certificate_header_that_came_twice_is_refused(home: Path, database_url: str) -> None:
     """The first certificate of two would have been believed, whoever wrote it."""
 

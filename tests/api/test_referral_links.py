@@ -49,6 +49,15 @@ async def test_a_link_leads_to_the_bank_and_its_scan_brings_the_customer(world: 
     assert (event["campaign"], event["partner"]) == ("autumn", "parkco")
 
 
+async def test_a_preview_of_a_link_is_no_scan(world: World) -> None:
+    """HEAD, as messengers and scanners send it, was counted and left a ticket."""
+    link = await make_link(world)
+    looked = await world.http.head(link["Url"])
+    assert (looked.status_code, "ScanTicket" in looked.headers["location"]) == (303, False)
+    assert await world.sql("SELECT FROM referral_scan") == []
+    assert await follow(world, link)
+
+
 async def test_a_ticket_counts_once(world: World) -> None:
     ticket = await follow(world, await make_link(world))
     await reach(world, opened("e1", ticket=ticket), opened("e2", "+8613900009999", ticket=ticket))

@@ -1,5 +1,6 @@
 """The command line: help that reads well, failures as sentences, documents shown and put into force."""
 
+import asyncio
 import json
 import os
 import re
@@ -90,6 +91,90 @@ def test_a_command_without_its_database_says_how_to_name_one(command: CliRunner,
 def test_a_setting_that_does_not_exist_is_named(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARASOL_DATABSE_URL", "postgresql://")
     assert "PARASOL_DATABSE_URL is not a setting" in said(command.invoke(app, ["migrate"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("PARASOL_DATABASE_URL", "postgresql://host:port/name", "postgresql://USER"),
+        ("PARASOL_DATABASE_URL", "postgresql://[::1/name", "postgresql://USER"),
+        ("PARASOL_MIGRATE_URL", "mysql://host/name", "postgresql://USER"),
+        ("PARASOL_LOG_LEVEL", "loud", "debug, info"),
+        ("PARASOL_ISSUER", "bank.example", "https://"),
+        ("PARASOL_ISSUER", "https://bank.example/gateway", "without a path"),
+        ("PARASOL_TRUSTED_PROXIES", "proxy.bank.example", "10.0.0.0/8"),
+        ("PARASOL_METRICS_PORT", "99999", "65535"),
+        ("PARASOL_POOL_SIZE", "0", "1"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_named_before_anything_starts(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, name: str, value: str, wanted: str
+) -> None:
+    """Each was a trace, or workers that ended as they started."""
+    monkeypatch.setenv(name, value)
+    sentence = said(command.invoke(app, ["migrate"]))
+    assert f"{name} cannot be used: " in sentence
+    assert wanted in sentence
+
+
+def test_a_database_at_no_host_is_said(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", "postgresql://nobody.invalid/none")
+    assert "Is it running" in said(command.invoke(app, ["diff", str(ROOT)]))
+
+
+@pytest.mark.parametrize("line", [["serve", "--sandbox"], ["run", "--once"], ["reload"]], ids=lambda line: line[0])
+def test_a_home_that_is_a_file_is_said(command: CliRunner, tmp_path: Path, line: list[str]) -> None:
+    (tmp_path / "file").write_text("")
+    port = [] if line == ["reload"] else ["--port", "18097"]
+    assert "--home" in said(command.invoke(app, [*line, *port, "--home", str(tmp_path / "file")]))
+
+
+def test_a_home_whose_database_is_half_made_is_said_with_what_to_do(command: CliRunner, tmp_path: Path) -> None:
+    """initdb's failure was a trace."""
+    half = tmp_path / "home" / "postgres"
+    half.mkdir(parents=True)
+    (half / "base").write_text("of a start that was cut off")
+    sentence = said(command.invoke(app, ["serve", "--sandbox", "--port", "18096", "--home", str(tmp_path / "home")]))
+    assert f"{half}: remove that folder" in sentence
+    assert sentence.count("\n") == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    (tmp_path / "kek").mkdir()
+    sentence = said(command.invoke(app, ["serve", "--port", "18095", "--home", str(tmp_path)]))
+    assert f"{tmp_path}/kek cannot be used: Is a directory" in sentence
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["Olga", "Olga W"], ["o", "Olga W"], ["olga-w", ""], ["olga-w", "Olga\nW"], ["olga-w", "O" * 101],
+     ["olga-w", "Olga W", "--reason", "\udcff"]],
+)  # fmt: skip
+def test_a_person_who_cannot_be_enrolled_is_refused_before_the_database_is_asked(
+    command: CliRunner, arguments: list[str]
+) -> None:
+    """The database's own refusal was told as a database that does not run."""
+    result = command.invoke(app, ["enrol", "--role", "maker", *WHY, *arguments])
+    assert (result.exit_code, "Invalid value" in result.stderr) == (2, True)
+
+
+async def test_a_revoked_operator_has_no_key_until_enrolled_again(
+    command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, database: Database
+) -> None:
+    monkeypatch.setenv("PARASOL_DATABASE_URL", database_url)
+    line = ["revoke-operator", "ops-checker", *WHY]
+    assert (await asyncio.to_thread(command.invoke, app, line)).exit_code == 0
+    again = await asyncio.to_thread(command.invoke, app, line)
+    assert (again.exit_code, "has no key" in again.stderr) == (2, True)
+    async with database.connection() as conn:
+        assert await conn.fetchval("SELECT state FROM operator WHERE id = 'ops-checker'") == "revoked"
+        told = await conn.fetchrow("SELECT actor, subject, detail FROM audit WHERE action = 'operator.revoke'")
+    assert (told["actor"], told["subject"], told["detail"]["reason"]) == ("command line", "ops-checker", "test")
+    enrol = ["enrol", "ops-checker", "Olga", "--role", "checker", *WHY]
+    assert (await asyncio.to_thread(command.invoke, app, enrol)).exit_code == 0
 
 
 def test_a_database_that_does_not_answer_is_said(command: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,3 +332,16 @@ def test_a_demonstration_without_a_gateway_says_so(command: CliRunner, home: Pat
 
 def test_a_demonstration_with_a_wrong_home_says_so(command: CliRunner, tmp_path: Path) -> None:
     assert "--home" in said(command.invoke(app, ["demo", "--home", str(tmp_path)]))
+
+
+@pytest.mark.parametrize("entry", ["{}", "[]", "1", '{"issuer": "http://127.0.0.1:1", "client_id": "x", "scopes": []}'])
+def test_a_demonstration_with_credentials_of_something_else_says_so(
+    command: CliRunner, tmp_path: Path, entry: str
+) -> None:
+    folder = tmp_path / "sandbox"
+    folder.mkdir()
+    for name in ("parkco", "shopco"):
+        (folder / f"{name}.json").write_text(entry)
+    operators = [{"id": name, "key": "pop_x"} for name in ("ops-maker", "ops-checker")]
+    (folder / "operators.json").write_text(json.dumps(operators))
+    assert "name another --home" in said(command.invoke(app, ["demo", "--home", str(tmp_path)]))

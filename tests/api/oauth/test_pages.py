@@ -54,6 +54,20 @@ async def test_a_request_is_opened_in_time_or_not_at_all(server: Server) -> None
     assert (await browser.log_in()).status_code == 403
 
 
+async def test_a_look_at_an_authorization_leaves_it_to_the_customers_browser(server: Server) -> None:
+    """HEAD bound the request to whoever had sent it, and took a sandbox's approval."""
+    consent = await server.consent()
+    request_uri = await server.push(consent)
+    await server.http.post(f"/sandbox/v1/consents/{consent.consent_id}/authorisation")
+    address = {"client_id": "parkco-app", "request_uri": request_uri}
+    looked = await server.browser().http.head("/oauth/authorize", params=address)
+    assert (looked.status_code, looked.headers.get("set-cookie"), looked.headers.get("location")) == (200, None, None)
+    assert looked.headers["content-type"].startswith("text/html")
+    [row] = await server.sql("SELECT * FROM pushed_request WHERE consent_id = $1", consent.consent_id)
+    assert (row["browser"], row["completed_ms"]) == (None, None)
+    assert "code" in answer_of(await server.browser().open(request_uri))
+
+
 async def test_a_completed_request_does_not_come_again(server: Server) -> None:
     request_uri = await server.push(await server.consent())
     browser = server.browser()
