@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.settlement.calculation import FactsDisagree, Opening
+from gateway.settlement.calculation import Opening
 from gateway.settlement.verify import verify_files
 from tests.unit.settlement import made
 from tests.unit.settlement.made import DAY_MS, NOON_MS, Record
@@ -289,14 +289,3 @@ def test_a_period_without_events_has_a_statement(tmp_path: Path) -> None:
     written = made.statement(tmp_path, [], [], opening=Opening(carried_minor=70))
     assert (written.event_count, written.line_count, written.totals.payable_minor) == (0, 0, 70)
     assert json.loads(written.file.read_bytes())["parts"] == []
-
-
-def test_accrued_entries_that_are_not_the_openings_are_refused(tmp_path: Path) -> None:
-    record = made.started()
-    record.goal("SPEND", spend=5000)
-    first = made.statement(on(str(tmp_path), "1"), record.events, record.terms)
-    split = len(record.events)
-    record.goal("SPEND", spend=5000)
-    for wrong in ({}, {"p-2026 SPEND idt_1_a": 14}, {"p-2026 SPEND idt_1_a": 15, "p-2026 SPEND idt_1_b": 1}):
-        with pytest.raises(FactsDisagree, match="opening's root"):
-            made.statement(tmp_path, record.events[split:], record.terms, opening=first.closing, accrued=wrong)

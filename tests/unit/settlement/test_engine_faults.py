@@ -256,3 +256,14 @@ def test_a_reversal_of_an_earlier_statements_redemption_tells_what_its_cap_had_l
     assert right.totals.net_minor == -700 + 350
     reversal["data"]["cap_left_minor"] = left
     assert "evt_2: cap_left_minor is not" in refused(record, tmp_path, opening=before.closing, only=rest)
+
+
+def test_accrued_entries_that_are_not_the_openings_are_refused(tmp_path: Path) -> None:
+    record = made.started()
+    record.goal("SPEND", spend=5000)
+    first = made.statement(tmp_path / "1", record.events, record.terms)
+    split = len(record.events)
+    record.goal("SPEND", spend=5000)
+    for wrong in ({}, {"p-2026 SPEND idt_1_a": 14}, {"p-2026 SPEND idt_1_a": 15, "p-2026 SPEND idt_1_b": 1}):
+        with pytest.raises(FactsDisagree, match="opening's root"):
+            made.statement(tmp_path, record.events[split:], record.terms, opening=first.closing, accrued=wrong)
