@@ -43,7 +43,7 @@ async def test_a_payees_name_that_turns_the_line_around_is_refused_before_a_cust
     assert answer.status_code == 400, answer.text
     error = answer.json()
     assert (error["Code"], error["Errors"][0]["Path"]) == (
-        "400 text_unreadable", "$.Data.Initiation.CreditorAccount.Name",
+        "400 text_unreadable", "Data.Initiation.CreditorAccount.Name",
     )  # fmt: skip
     body["Data"]["Initiation"]["CreditorAccount"]["Name"] = "停车运营　ParkCo"
     assert (await ask_mandate(shared_world, body)).status_code != 400

@@ -51,6 +51,12 @@ class Entry:
         return self.heard[0].began_s if self.heard else time.monotonic()
 
     @property
+    def granted_s(self) -> float:
+        """When the first yes came; -inf: none did. The auditor asks again later."""
+        yes = (heard.ended_s for heard in self.heard if isinstance(heard.what, int) and heard.what < 300)
+        return next(yes, float("-inf"))
+
+    @property
     def was_hit(self) -> bool:
         return any(not heard.is_served for heard in self.heard)
 

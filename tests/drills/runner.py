@@ -70,7 +70,8 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             ended_s = time.monotonic()
             found += await recover(ground)
             recovered_s = time.monotonic()
-            await asyncio.sleep(AFTER_JUMPS_S if drill.alone == "clock" else AFTER_S)
+            if not void:
+                await asyncio.sleep(AFTER_JUMPS_S if drill.alone == "clock" else AFTER_S)
         found += await recover(ground)
         async with ground.owner() as conn:
             if drill.settles:
@@ -80,15 +81,10 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             )
         journal = clients.journal
         during = len(journal.within(began_s, recovered_s))
-        if during < LEAST:
-            void = void or f"{during} requests met the fault"
-        if lacking := [kind for kind in KINDS if not any(entry.data for entry in journal.of(kind))]:
-            void = void or f"nobody got a yes to: {', '.join(lacking)}"
+        void = void or says_nothing(drill, journal, during=during)
         if drill.alone == "clock":
             evidence += f"; {journal.untimely()} requests refused for their moment"
-            void = void or ("" if journal.untimely() else "no clock was seen to differ")
-            found += [f"nobody got a yes to {kind} after the jumps" for kind in KINDS if not any(
-                entry.data and entry.heard[-1].ended_s > ended_s for entry in journal.of(kind))]  # fmt: skip
+            found += [f"nobody got a yes to {kind} after the jumps" for kind in denied(journal, since_s=ended_s)]
         found += honest(drill, journal, began_s=began_s, ended_s=ended_s)
         heard = list(journal.heard())
         return Result(
@@ -96,6 +92,20 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             journal.resets(), journal.longest_without_service_s(began_s, recovered_s + AFTER_S), recovered_s - ended_s,
             tuple(found), void,
         )  # fmt: skip
+
+
+def says_nothing(drill: Drill, journal: Journal, *, during: int) -> str:
+    """Why a run is void; empty where it is not."""
+    if during < LEAST:
+        return f"{during} requests met the fault"
+    if lacking := denied(journal, since_s=0.0):
+        return f"nobody got a yes to: {', '.join(lacking)}"
+    return "no clock was seen to differ" if drill.alone == "clock" and not journal.untimely() else ""
+
+
+def denied(journal: Journal, *, since_s: float) -> list[str]:
+    """The kinds of wish that got no yes since then."""
+    return [kind for kind in KINDS if not any(entry.granted_s > since_s for entry in journal.of(kind))]
 
 
 async def settle(clients: Clients, conn: "asyncpg.Connection[asyncpg.Record]") -> list[str]:

@@ -1,26 +1,17 @@
 """Collecting under a mandate, on a real database and the sandbox bank: once, within limits, whatever the bank says."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.consents import store as consents
 from gateway.consents.consent import ConsentNotInForce
-from gateway.database import Database
 from gateway.payments.limits import ControlParameterBreached
 from gateway.payments.mandate import PaymentDiffersFromConsent
-from gateway.payments.paying import ASKED_IN_VAIN, LONGEST_WAIT_MS, NEVER_ARRIVED, ORDER_LIFE_MS
+from gateway.payments.paying import NEVER_ARRIVED, ORDER_LIFE_MS
 from gateway.payments.refunding import RefundExceedsPayment
 from gateway.refusal import ForeignResource, StateConflict, UnknownResource
-from tests.tills import ASKED_AFTER_S, DAY_MS, NOW_MS, Takings, open_takings, vrp_body
-
-
-@pytest.fixture
-async def takings(bare_database: Database) -> AsyncIterator[Takings]:
-    bank_database = await Database.connect(bare_database.url, pool_size=4)
-    yield await open_takings(bare_database, bank_database)
-    await bank_database.close()
+from tests.tills import ASKED_AFTER_S, NOW_MS, Takings, vrp_body
 
 
 async def test_a_payment_moves_money_and_is_booked(takings: Takings) -> None:
@@ -206,39 +197,6 @@ async def test_a_silent_order_is_asked_for_less_and_less_often(takings: Takings)
     await takings.collect(mandate.consent_id, 1250)
     asked = [after_s for after_s in range(1, 200) if await takings.settle(after_ms=after_s * 1_000)]
     assert asked == [*ASKED_AFTER_S, 128]
-
-
-async def test_an_order_on_its_way_is_not_given_up_because_our_clock_has_jumped_a_day_ahead(takings: Takings) -> None:
-    """The bank keeps the true time: it may carry the order out until its life is over by that."""
-    mandate = await takings.mandate()
-    await takings.fault("lose_request")
-    await takings.collect(mandate.consent_id, 1250)
-    asked = [after_s for after_s in range(99) if await takings.settle(after_ms=DAY_MS + after_s * 1_000)]
-    assert (len(asked), await takings.used()) == (ASKED_IN_VAIN, [0])
-    assert asked[-1] - asked[0] > ORDER_LIFE_MS / 1_000, "by then the bank does not carry it out any more"
-
-
-async def test_orders_of_a_clock_that_has_gone_back_a_day_are_asked_for_at_once(takings: Takings) -> None:
-    mandate = await takings.mandate()
-    for effect in ("lose_answer", "lose_request"):
-        await takings.fault(effect)
-        assert (await takings.collect(mandate.consent_id, 1250, now_ms=NOW_MS + DAY_MS)).status == "PDNG"
-    paid = await takings.collect(mandate.consent_id, 1250)
-    await takings.fault("lose_answer")
-    back = await takings.refund(paid.payment_id, 100, now_ms=NOW_MS + DAY_MS)
-    assert back.status == "PDNG"
-    assert await takings.settle(after_ms=0) == 3
-    await takings.settle_for_good()
-    rows = await takings.sql("SELECT status FROM payment UNION ALL SELECT status FROM payment_refund ORDER BY 1")
-    assert [row["status"] for row in rows] == ["ACSC", "ACSC", "ACSC", "RJCT"]
-
-
-async def test_a_turn_that_is_as_far_ahead_as_the_longest_wait_is_waited_for(takings: Takings) -> None:
-    mandate = await takings.mandate()
-    await takings.fault("lose_answer")
-    await takings.collect(mandate.consent_id, 1250, payment_id="pay_1")
-    await takings.sql("UPDATE payment SET next_try_ms = $1", NOW_MS + LONGEST_WAIT_MS)
-    assert await takings.settle(after_ms=0) == 0
 
 
 # --- giving back -------------------------------------------------------------------------------------------------

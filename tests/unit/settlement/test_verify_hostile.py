@@ -1,6 +1,8 @@
 """What a stranger may hand to `verify`, by its own door: one sentence and an exit code, in either language."""
 
 import os
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,23 @@ def test_what_is_one_json_value_and_what_an_archive_is_a_matter_of_one_byte(
     made = sized(SMALL_PARTS_LIMIT + more)
     assert check(made.small(), tmp_path).accepted == small
     assert check(made.archive(), tmp_path).accepted != small
+
+
+@pytest.mark.parametrize("output", ["full", "pipe that nobody reads", "closed"])
+def test_a_report_that_cannot_be_written_is_neither_accepted_nor_refused(tmp_path: Path, output: str) -> None:
+    """It ended with a stack trace and the status of a refused statement."""
+    path = tmp_path / "statement.json"
+    path.write_bytes(simple(confirmed(1)).small())
+    reader, writer = os.pipe()
+    os.close(reader)
+    code = "import sys; from gateway.settlement.verify.command import main; sys.exit(main(sys.argv[1:]))"
+    if output == "closed":
+        code = f"import os, sys; os.close(1); sys.stdout = None; {code}"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path), *PIN], stdout=writer if output.startswith("pipe") else full,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (UNUSABLE, 1), done.stderr
+    assert "the report cannot be written" in done.stderr
