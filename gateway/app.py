@@ -1,7 +1,8 @@
 """The composition root: every room is built here, once, from the settings, and plugged into the others by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,14 @@ class House:
 
 
 @asynccontextmanager
-async def open_house(settings: Settings) -> AsyncIterator[House]:
-    """Build the rooms, keep them until the worker ends, close them in the opposite order."""
+async def open_house(settings: Settings, *, clock_s: Callable[[], float] = time.monotonic) -> AsyncIterator[House]:
+    """Build the rooms, keep them until the worker ends, close them in the opposite order.
+
+    `clock_s` tells the age of what this worker knows.
+    """
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(metrics.reporting(settings.metrics_socket))
-        foundation = await lay_foundation(settings, stack)
+        foundation = await lay_foundation(settings, stack, clock_s=clock_s)
         operators = OperatorBook(foundation.database)
         await operators.load()
         foundation.feed.subscribe(operators.refresh)
@@ -73,14 +77,14 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
         yield House(foundation, edge, rooms, chores)
 
 
-async def lay_foundation(settings: Settings, stack: AsyncExitStack) -> Foundation:
+async def lay_foundation(settings: Settings, stack: AsyncExitStack, *, clock_s: Callable[[], float]) -> Foundation:
     """Database, keys, and the frozen picture that the change feed keeps fresh."""
     database = await Database.connect(settings.database_url, pool_size=settings.pool_size)
     stack.push_async_callback(database.close)
     keyring = Keyring(read_kek(settings.home_path, make=settings.sandbox))
     async with database.transaction() as conn:
         await keyring.ensure(conn)
-    feed = ChangeFeed(database)
+    feed = ChangeFeed(database, clock_s=clock_s)
     await feed.start()
     stack.push_async_callback(feed.stop)
     snapshots = SnapshotKeeper(database, age_s=lambda: feed.age_s)

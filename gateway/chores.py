@@ -6,9 +6,10 @@ may pass to another process between any two statements.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import asyncpg
 import structlog
@@ -22,6 +23,7 @@ ELECTION_S = 1.0  # how long an idle candidate waits, and a leader between looks
 ANSWER_S = 5.0  # a database that takes longer is away: whoever leads lets go of the chores
 ROUNDS = 20  # times in a row that a chore with work left is asked again before the others' turn comes
 log = structlog.get_logger(__name__)
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,28 @@ class BackOffice:
                 if not await run_once(chore):
                     break
             await asyncio.sleep(chore.every_s)
+
+
+class RowsFailed(Exception):
+    """Some rows of a run could not be done. Each is in the log by its id; the run counts as failed."""
+
+
+async def each_alone(
+    due: Sequence[Row], do: Callable[[Row], Coroutine[Any, Any, object]], *, named: Callable[[Row], Mapping[str, str]]
+) -> int:
+    """All rows at once; returns how many. One that fails, or waits for an answer, holds up no other.
+
+    `named` says under which id a failure is logged. Raises RowsFailed when all are through.
+    """
+    answers = await asyncio.gather(*map(do, due), return_exceptions=True)
+    failed = 0
+    for row, answer in zip(due, answers, strict=True):
+        if isinstance(answer, BaseException):
+            log.error("chore_row_failed", **named(row), exc_info=answer)
+            failed += 1
+    if failed:
+        raise RowsFailed(f"{failed} of {len(due)} rows failed")
+    return len(due)
 
 
 async def run_once(chore: Chore) -> int:

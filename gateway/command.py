@@ -13,6 +13,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from gateway.free_text import unreadable_in
 from gateway.settings import Settings, SettingsInvalid, read_settings
 
 if TYPE_CHECKING:
@@ -28,15 +29,12 @@ Home = Annotated[Path, typer.Option(envvar="PARASOL_HOME", help="Folder of the d
 
 
 def said(reason: str) -> str:
-    """A reason that says something."""
-    if not reason.strip() or len(reason) > REASON_LIMIT or not is_text(reason):
+    """A reason that says something, and that can be read."""
+    if not reason.strip() or len(reason) > REASON_LIMIT:
         raise typer.BadParameter(f"say why, in 1 to {REASON_LIMIT} characters")
+    if found := unreadable_in(reason):
+        raise typer.BadParameter(f"it holds {found}, which cannot be read")
     return reason
-
-
-def is_text(given: str) -> bool:
-    """Bytes that the terminal's encoding does not know come as halves of characters, which nothing can store."""
-    return all(not 0xD800 <= ord(character) <= 0xDFFF for character in given)
 
 
 Why = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit trail.", callback=said)]

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import rtoml
 
+from gateway.free_text import unreadable_in
 from gateway.jsonio import canonical
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ def _plain(value: Any) -> Any:
     """JSON's types only; a float is refused, as neither money nor a share of it ever is one."""
     kind = type(value)
     if kind is str:
-        if "\0" in value:
+        if unreadable_in(value):
             raise _Unfit
         return value
     if kind is int or kind is bool:
@@ -100,7 +101,8 @@ def _fault(value: Any, *, file: str, key: str) -> DocumentInvalid | None:
     """The first value that no document holds, and why."""
     match value:
         case str():
-            return DocumentInvalid(file, key, "holds a NUL character") if "\0" in value else None
+            found = unreadable_in(value)
+            return DocumentInvalid(file, key, f"holds {found}, which nobody can read") if found else None
         case float():
             return DocumentInvalid(file, key, "is a float; write whole minor units, basis points or a text")
         case dict():

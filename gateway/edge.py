@@ -165,7 +165,8 @@ class Edge:
 
     async def _perform(self, match: Match, arrival: Arrival, receive: Receive) -> Answer:
         operation, moment = match.operation, now_ms()
-        self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
+        if operation.raw_body or arrival.method in BODYLESS:  # of the others it begins when their body is there
+            self._deadlines.start(DEADLINE_S if operation.raw_body else operation.deadline_s)
         if operation.for_operators:
             self._door.check_picture()
         if operation.throttle:
@@ -196,7 +197,6 @@ class Edge:
 
     async def _body(self, arrival: Arrival, receive: Receive, operation: Operation) -> bytes:
         """While it comes, its reader limits the wait (408); the request's deadline runs from its last byte."""
-        self._deadlines.stop()
         body = await self._bodies.read(arrival, receive, operation)
         self._deadlines.start(operation.deadline_s)
         return body

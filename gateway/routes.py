@@ -9,12 +9,12 @@ from gateway.accounts.api import AccountsApi
 from gateway.accounts.sandbox_api import SandboxBankApi
 from gateway.accounts.shapes import AccountConsentRequest
 from gateway.call import BANK_DEADLINE_S, Answer, Decision, Operation, Protocol, TokenKind
-from gateway.console.api import ChangePartnerState, OpsApi
+from gateway.console.api import OpsApi
 from gateway.console.pages import ConsolePages
 from gateway.discounts.api import DiscountsApi
 from gateway.discounts.shapes import ConfirmBody, HoldBody, QuoteBody, ReversalBody
 from gateway.health import HealthApi
-from gateway.jobs.api import JobsApi, WithdrawJob
+from gateway.jobs.api import JobsApi
 from gateway.oauth.api import OAuthApi
 from gateway.oauth.sandbox import SandboxApi
 from gateway.oauth.withdrawal import WithdrawalPages
@@ -31,7 +31,7 @@ from gateway.referrals.link_api import CreateLinkBody, LinkApi
 from gateway.settlement.api import SettlementApi
 from gateway.settlement.days_api import BusinessDateApi, DaysApi
 from gateway.settlement.keys_api import StatementKeysApi
-from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, RefuseStatement, SettlementOps
+from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, SettlementOps
 
 Endpoint = Callable[..., Awaitable[Answer]]
 CLIENT, CUSTOMER, OPERATOR, NOBODY = TokenKind.CLIENT, TokenKind.CUSTOMER, TokenKind.OPERATOR, TokenKind.NONE
@@ -197,9 +197,9 @@ OPERATIONS_OF_THE_BANK = (
     *in_room(OpsApi,
         row("ListPartners", f"GET {ADMIN}/partners", OpsApi.list_partners, OPS, OPERATOR),
         row("SuspendPartner", f"POST {ADMIN}/partners/{{PartnerId}}/suspension", OpsApi.suspend, OPS, OPERATOR,
-            body=ChangePartnerState),
+            body=Decision),
         row("ReinstatePartner", f"POST {ADMIN}/partners/{{PartnerId}}/reinstatement", OpsApi.reinstate, OPS, OPERATOR,
-            body=ChangePartnerState),
+            body=Decision),
         row("ReadAudit", f"GET {ADMIN}/audit", OpsApi.read_audit, OPS, OPERATOR, query=("BeforeSeq",)),
         row("ReadTrialBalance", f"GET {ADMIN}/trial-balance", OpsApi.trial_balance, OPS, OPERATOR),
     ),
@@ -225,7 +225,7 @@ OPERATIONS_OF_THE_BANK = (
         row("ApproveStatement", f"POST {ADMIN}/statements/{{StatementId}}/approvals", SettlementOps.approve, OPS,
             OPERATOR, body=ApproveStatement),
         row("RefuseStatement", f"POST {ADMIN}/statements/{{StatementId}}/refusal", SettlementOps.refuse, OPS,
-            OPERATOR, body=RefuseStatement),
+            OPERATOR, body=Decision),
         row("IssueStatement", f"POST {ADMIN}/statements/{{StatementId}}/issue", SettlementOps.issue, OPS, OPERATOR,
             body=Decision),
     ),
@@ -234,7 +234,7 @@ OPERATIONS_OF_THE_BANK = (
         row("GetJob", f"GET {ADMIN}/jobs/{{JobId}}", JobsApi.get_job, OPS, OPERATOR),
         row("RetryJob", f"POST {ADMIN}/jobs/{{JobId}}/retry", JobsApi.retry, OPS, OPERATOR, body=Decision),
         row("WithdrawJob", f"POST {ADMIN}/jobs/{{JobId}}/withdrawal", JobsApi.withdraw, OPS, OPERATOR,
-            body=WithdrawJob),
+            body=Decision),
     ),
 )
 

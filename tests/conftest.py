@@ -174,6 +174,17 @@ CONSENTS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @dataclass(slots=True)
+class PictureClock:
+    """What tells the age of a house's picture of the terms. It stands still: on a busy machine a feed whose turn comes
+    late is no reason to serve nobody. A test of that says `clock.s += …`."""
+
+    s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+@dataclass(slots=True)
 class World:
     """The app over one fresh database, and the people who call it."""
 
@@ -181,6 +192,7 @@ class World:
     http: httpx.AsyncClient
     home: Path
     url: str
+    clock: PictureClock
     _clients: dict[str, PartnerClient] = field(default_factory=dict)
 
     def client(self, partner_id: str) -> PartnerClient:
@@ -251,11 +263,12 @@ async def past_all_rules(url: str) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def open_world(home: Path, database_url: str) -> AsyncIterator[World]:
-    async with open_house(settings_for(home, database_url)) as house:
+    clock = PictureClock()
+    async with open_house(settings_for(home, database_url), clock_s=clock) as house:
         transport = httpx.ASGITransport(app=house.edge, client=("127.0.0.1", 40000))
         hooks = {"response": [check_open_banking, check_own]}  # every answer is held to its contract
         async with httpx.AsyncClient(transport=transport, base_url=ISSUER, event_hooks=hooks) as http:
-            yield World(house, http, home, database_url)
+            yield World(house, http, home, database_url, clock)
 
 
 @pytest.fixture

@@ -4,11 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from gateway import audit
 from gateway.admission.refusals import QueryMalformed
-from gateway.call import Answer, OpsCall, Reason
+from gateway.call import Answer, OpsCall
 from gateway.clock import rfc3339
 from gateway.database import Connection, Database
 from gateway.ledger.store import trial_balance
@@ -17,12 +15,6 @@ from gateway.partners.partner import Partner
 from gateway.partners.snapshot import SnapshotKeeper
 
 AUDIT_PAGE = 100  # rows a page
-
-
-class ChangePartnerState(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Why: it stands in the audit trail."""
-
-    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,21 +74,22 @@ class ChangesMissed(Exception):
 
 
 class ChangeFeed:
-    """Calls every subscriber with the new changes, in order, in this worker."""
+    """Calls every subscriber with the new changes, in order, in this worker. `clock_s` is what its age is told by."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._database = database
+        self._clock_s = clock_s
         self._subscribers: list[Callable[[Sequence[Change]], Awaitable[None]]] = []
         self._wake = asyncio.Event()
         self._following: watched.Watched | None = None
         self._listener: asyncpg.Connection[asyncpg.Record] | None = None
         self.seen_seq = 0
-        self._current_at_s = time.monotonic()
+        self._current_at_s = clock_s()
 
     @property
     def age_s(self) -> float:
         """Seconds since this worker last knew that it had missed nothing; above a second something is wrong."""
-        return time.monotonic() - self._current_at_s
+        return self._clock_s() - self._current_at_s
 
     def subscribe(self, subscriber: Callable[[Sequence[Change]], Awaitable[None]]) -> None:
         self._subscribers.append(subscriber)
@@ -109,7 +110,7 @@ class ChangeFeed:
             await self._tell(conn)
 
     async def _tell(self, conn: Connection) -> None:
-        asked_at_s = time.monotonic()
+        asked_at_s = self._clock_s()
         seen_seq = self.seen_seq  # another reader may move it while we wait
         rows = await conn.fetch(
             "SELECT seq, kind, key FROM change WHERE seq >= $1 ORDER BY seq", seen_seq, timeout=ANSWER_S

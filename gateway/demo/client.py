@@ -5,7 +5,7 @@ import secrets
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -55,6 +55,7 @@ class PartnerClient:
 
     http: httpx.AsyncClient
     credentials: Mapping[str, Any]
+    now_s: Callable[[], float] = time.time  # the partner's own clock
     _tokens: dict[str, Token] = field(default_factory=dict)
     _keys: dict[str, PrivateKey] = field(default_factory=dict)
 
@@ -74,7 +75,7 @@ class PartnerClient:
         """The app's own token (client_credentials), kept until shortly before its end."""
         wanted = scope or " ".join(self.credentials["scopes"])
         kept = self._tokens.get(wanted)
-        if kept is None or kept.ends_s - TOKEN_MARGIN_S < time.time():
+        if kept is None or kept.ends_s - TOKEN_MARGIN_S < self.now_s():
             kept = self._tokens[wanted] = await self.grant(grant_type="client_credentials", scope=wanted)
         return kept
 
@@ -87,11 +88,11 @@ class PartnerClient:
         if response.status_code != 200:
             raise CallFailed(response)
         answer = response.json()
-        return Token(answer["access_token"], time.time() + answer["expires_in"], answer.get("refresh_token"))
+        return Token(answer["access_token"], self.now_s() + answer["expires_in"], answer.get("refresh_token"))
 
     def assertion(self) -> dict[str, str]:
         """private_key_jwt: who we are, once."""
-        key, now = self._keys["ES256"], int(time.time())
+        key, now = self._keys["ES256"], int(self.now_s())
         claims = {
             "iss": self.client_id, "sub": self.client_id, "aud": self.issuer, "jti": uuid.uuid4().hex,
             "iat": now, "exp": now + ASSERTION_LIFETIME_S,
@@ -105,7 +106,7 @@ class PartnerClient:
     def proof(self, method: str, url: str, *, access_token: str | None = None) -> str:
         """A DPoP proof for one request."""
         key = self._keys["ES256"]
-        claims = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": url, "iat": int(time.time())}
+        claims = {"jti": secrets.token_urlsafe(16), "htm": method, "htu": url, "iat": int(self.now_s())}
         if access_token is not None:
             claims["ath"] = urlsafe_b64encode(sha256(access_token.encode()).digest()).rstrip(b"=").decode()
         return jwt.encode(claims, key.key, algorithm=key.alg, headers={"typ": "dpop+jwt", "jwk": dict(key.public)})
@@ -190,7 +191,7 @@ class PartnerClient:
         """RFC 7515 Appendix F, with the three Open Banking claims in the protected header."""
         key = self._keys["PS256"]
         claims = {
-            f"{_OB_CLAIMS}iat": int(time.time()),
+            f"{_OB_CLAIMS}iat": int(self.now_s()),
             f"{_OB_CLAIMS}iss": self.client_id,
             f"{_OB_CLAIMS}tan": urlsplit(self.issuer).hostname or "",
         }

@@ -119,8 +119,9 @@ def confirm(
 ) -> Outcome:
     """The final order's discount, at most the held one, is granted and funded; the rest returns to the counters."""
     _check_held(held, charge_id=charge_id, now_ms=now_ms)
-    discount, asked = offer_of(held, terms.contract), _asked(held, final)
-    check_conditions(discount.when, asked, terms.contract.zone)
+    contract = terms.contract
+    discount, asked = offer_of(held, contract), _asked(held, final)
+    check_conditions(discount.when, asked, contract.zone)
     off_minor = min(discount_minor(discount, asked.order.minor), held.held_minor)
     if off_minor == 0:
         raise OrderBelowOffer(path="$.Data.OrderAmount")

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from gateway.call import Answer, OpsCall, Reason
+from gateway.call import Answer, OpsCall
 from gateway.clock import rfc3339
 from gateway.database import Connection, Database
 from gateway.jobs import store
@@ -22,12 +20,6 @@ class JobFilterInvalid(Refusal):
 
     code, outcome = "job_filter_invalid", "schema"
     title = "There are no jobs of that state or kind"
-
-
-class WithdrawJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Why: it stands in the audit trail and in the job."""
-
-    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)

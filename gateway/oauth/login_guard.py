@@ -23,7 +23,7 @@ from gateway.policies.throttle import Throttle, neighbourhood
 FORGOTTEN_MS = 86_400_000  # a day without a failure: the name starts afresh
 KNOWN_S = 180 * 86_400  # a browser is known for half a year after its last log-in
 CLIENT_LOGINS = Rate(20, 400)  # tries of strangers that come by way of one client
-ADDRESS_LOGINS = Rate(1, 60)  # tries of strangers from one address, or it could use up what is everybody's
+ADDRESS_LOGINS = Rate(1, 60)  # failures of strangers from one address, or it could use up what is everybody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Attempt:
 
     own: bytes
     shared: bytes | None
+    address: str = ""  # of a stranger
 
 
 class LoginGuard:
@@ -70,7 +71,7 @@ class LoginGuard:
         else:
             address = neighbourhood(call.source)
             self._limit_strangers(address, client_id, now_ms=call.now_ms)
-            attempt = Attempt(self._key("address", login, address), self._key("everywhere", login, ""))
+            attempt = Attempt(self._key("address", login, address), self._key("everywhere", login, ""), address)
         await self._count(conn, attempt.own, HERE, now_ms=call.now_ms)
         if attempt.shared is not None:
             await self._count(conn, attempt.shared, EVERYWHERE, now_ms=call.now_ms)
@@ -80,6 +81,7 @@ class LoginGuard:
         """The passcode was right: the header that makes this browser a known one."""
         await store.forget_login_failures(conn, attempt.own)
         await self.undo(conn, (attempt.shared,))
+        self._forgive(attempt)
         metrics.count("parasol_logins_total", who="customer", outcome="ok")
         name = new_secret()
         return "set-cookie", f"{self._cookie}={name}.{self._proof(login, name)}{self._attributes}"
@@ -87,6 +89,7 @@ class LoginGuard:
     async def abandon(self, conn: Connection, attempt: Attempt) -> None:
         """Nobody could say whether it was right."""
         await self.undo(conn, (attempt.own, attempt.shared))
+        self._forgive(attempt)
 
     async def undo(self, conn: Connection, keys: Sequence[bytes | None]) -> None:
         for key in keys:
@@ -103,10 +106,15 @@ class LoginGuard:
 
     def _limit_strangers(self, address: str, client_id: str, *, now_ms: int) -> None:
         """The address first: what it may not do counts against nobody else."""
-        wait_ms = self._throttle.wait_ms(f"stranger {address}", ADDRESS_LOGINS, now_ms=now_ms)
+        wait_ms = self._throttle.wait_ms(_stranger(address), ADDRESS_LOGINS, now_ms=now_ms)
         wait_ms = wait_ms or self._limiter.check(f"{client_id} log-in", CLIENT_LOGINS, now_ms=now_ms)
         if wait_ms:
             raise _too_many(wait_ms)
+
+    def _forgive(self, attempt: Attempt) -> None:
+        """Thousands of customers share one address of a mobile network: what holds it up is failures alone."""
+        if attempt.address:
+            self._throttle.give_back(_stranger(attempt.address), ADDRESS_LOGINS)
 
     def _known_browser(self, call: OpenCall, login: str) -> str | None:
         """The browser's name, if this very customer has logged in there."""
@@ -120,6 +128,10 @@ class LoginGuard:
     def _key(self, kind: str, login: str, place: str) -> bytes:
         text = f"{kind}\n{login}\n{place}".encode("utf-8", "surrogateescape")
         return hmac.new(self._secret, text, hashlib.sha256).digest()[:16]
+
+
+def _stranger(address: str) -> str:
+    return f"stranger {address}"
 
 
 def _too_many(wait_ms: int) -> TooManyLogins:

@@ -8,6 +8,7 @@ import secrets
 from dataclasses import dataclass
 
 from gateway import audit
+from gateway.clock import CLOCK_SKEW_MS
 from gateway.database import Connection
 from gateway.database.changes import announce
 from gateway.database.expiry import Expiry
@@ -184,6 +185,7 @@ async def revoke_bank_key(conn: Connection, kid: str, *, actor: str, reason: str
 # --- log-ins that failed -----------------------------------------------------------------------------------------
 async def count_login_failure(conn: Connection, key: bytes, *, now_ms: int, since_ms: int) -> int | None:
     """One more, unless the key's next try is still to come (None); one whose last is older than that starts afresh.
+    A last one further ahead than clocks differ was of a clock that has gone back: nobody waits until it is there again.
 
     The row is held until the transaction ends, so tries at once are counted one by one.
     """
@@ -191,8 +193,8 @@ async def count_login_failure(conn: Connection, key: bytes, *, now_ms: int, sinc
         """INSERT INTO login_failure AS f (key, failures, last_ms, next_ms) VALUES ($1, 1, $2, 0)
            ON CONFLICT (key) DO UPDATE SET last_ms = $2,
                failures = CASE WHEN f.last_ms < $3 THEN 1 ELSE f.failures + 1 END
-           WHERE f.next_ms <= $2 RETURNING failures""",
-        key, now_ms, since_ms,
+           WHERE f.next_ms <= $2 OR f.last_ms > $2 + $4::bigint RETURNING failures""",
+        key, now_ms, since_ms, CLOCK_SKEW_MS,
     )  # fmt: skip
     return failures
 

@@ -8,10 +8,12 @@ time, and is granted or undone by that outcome alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from gateway import metrics
+from gateway.chores import each_alone
 from gateway.corebank.port import CoreBankUnavailable
 from gateway.database import Connection, Database
 from gateway.database.idempotency import KeyedRequest, wait_for_key
@@ -28,7 +30,7 @@ from gateway.parking.store import charges, stays
 from gateway.partners.occasion import Occasion
 from gateway.refusal import Refusal, StateConflict
 
-DUE_BATCH = 100  # charges that one run of the chore takes up
+DUE_BATCH = 32  # charges that one run of the chore takes up, side by side: a silent bank costs one wait
 SILENT = 500  # refusals from this status on mean that nobody has decided
 log = structlog.get_logger(__name__)
 
@@ -87,9 +89,7 @@ class Barrier:
         """Chore: take up what a crash or a silent bank has left unfinished; returns how many it looked at."""
         async with self._database.transaction() as conn:
             due = await charges.due_charges(conn, now_ms=now_ms, limit=DUE_BATCH)
-        for charge in due:
-            await self._drive(charge, now_ms=now_ms)
-        return len(due)
+        return await each_alone(due, partial(self._drive, now_ms=now_ms), named=lambda c: {"charge_id": c.charge_id})
 
     # --- the discount ------------------------------------------------------------------------------------------------
     async def _hold(self, leaving: Exit, *, now_ms: int) -> Granted | None:

@@ -45,6 +45,7 @@ class Payment:
     refunded_minor: int
     created_ms: int
     changed_ms: int
+    tries: int  # times that the bank was asked for it in the background
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +60,4 @@ class Refund:
     reason: str
     created_ms: int
     changed_ms: int
+    tries: int  # times that the bank was asked for it in the background

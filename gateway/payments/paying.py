@@ -7,10 +7,12 @@ key; the second writes the outcome, the entry of the book and the event, or give
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from gateway import metrics
+from gateway.chores import each_alone
 from gateway.consents import store as consents
 from gateway.consents.consent import Consent, ConsentKind
 from gateway.corebank.port import CoreBank, CoreBankUnavailable, OrderOutcome, OrderStatus, PaymentOrder
@@ -28,7 +30,7 @@ from gateway.refusal import ForeignResource, StateConflict, UnknownResource
 
 ANSWER_WAIT_S = 20.0  # for the core bank, on the customer's time
 ORDER_LIFE_MS = 30_000  # an order that reaches the bank later is not carried out any more
-GRACE_MS = 60_000  # so what the bank does not know by now will never be carried out, clocks differing a little
+ASKED_IN_VAIN = 6  # after 64 s; 32 s at least if our clock has jumped: the bank will not carry it out any more
 FIRST_TRY_MS = 2_000  # after which a silent order is asked for; then twice as long, and so on …
 LONGEST_WAIT_MS = 300_000  # … up to this
 DUE_BATCH = 32  # pending orders that one run of the chore asks for, side by side: a silent bank costs one wait, not 32
@@ -62,7 +64,7 @@ class Till:
         """Where a pending payment stands at the bank; a silent bank leaves it pending."""
         if payment.status is not OrderStatus.PENDING:
             return payment
-        outcome = await asked(self._bank, payment.payment_id, created_ms=payment.created_ms, now_ms=now_ms)
+        outcome = await asked(self._bank, payment.payment_id, tries=payment.tries)
         return await self._conclude(payment, outcome, now_ms=now_ms)
 
     async def settle_pending_due(self, now_ms: int) -> int:
@@ -71,8 +73,7 @@ class Till:
             due = await store.take_due_payments(
                 conn, now_ms=now_ms, first_wait_ms=FIRST_TRY_MS, longest_wait_ms=LONGEST_WAIT_MS, limit=DUE_BATCH
             )
-        await asyncio.gather(*(self.ask(payment, now_ms=now_ms) for payment in due))
-        return len(due)
+        return await each_alone(due, partial(self.ask, now_ms=now_ms), named=lambda p: {"payment_id": p.payment_id})
 
     # --- the first transaction ---------------------------------------------------------------------------------------
     async def _place(self, conn: Connection, order: Order, *, now_ms: int) -> tuple[Payment, bool]:
@@ -151,14 +152,15 @@ async def mandate(conn: Connection, consent_id: str, *, partner_id: str) -> Cons
     return consent
 
 
-async def asked(bank: CoreBank, order_id: str, *, created_ms: int, now_ms: int) -> OrderOutcome | None:
-    """How an order stands; None while nobody knows. One that never arrived is rejected when its grace is over."""
+async def asked(bank: CoreBank, order_id: str, *, tries: int) -> OrderOutcome | None:
+    """How an order stands; None while nobody knows. One that never arrived is rejected when it was asked for in vain
+    so often that its life is over, whatever our clock has done meanwhile."""
     try:
         async with asyncio.timeout(ANSWER_WAIT_S):
             outcome = await bank.order_status(order_id)
     except (CoreBankUnavailable, TimeoutError):
         return None
-    if outcome is None and now_ms >= created_ms + GRACE_MS:
+    if outcome is None and tries >= ASKED_IN_VAIN:
         return OrderOutcome(order_id, OrderStatus.REJECTED, NEVER_ARRIVED)
     return outcome
 

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
 from gateway import metrics
+from gateway.chores import each_alone
 from gateway.corebank.port import CoreBank, CoreBankUnavailable, OrderOutcome, OrderStatus, RefundOrder
 from gateway.database import Connection, Database
 from gateway.events import outbox
@@ -57,7 +59,7 @@ class RefundDesk:
         """Where a pending refund stands at the bank; a silent bank leaves it pending."""
         if refund.status is not OrderStatus.PENDING:
             return refund
-        outcome = await asked(self._bank, refund.refund_id, created_ms=refund.created_ms, now_ms=now_ms)
+        outcome = await asked(self._bank, refund.refund_id, tries=refund.tries)
         return await self._conclude(refund, outcome, now_ms=now_ms)
 
     async def settle_refunds_due(self, now_ms: int) -> int:
@@ -66,8 +68,7 @@ class RefundDesk:
             due = await store.take_due_refunds(
                 conn, now_ms=now_ms, first_wait_ms=FIRST_TRY_MS, longest_wait_ms=LONGEST_WAIT_MS, limit=DUE_BATCH
             )
-        await asyncio.gather(*(self.ask(refund, now_ms=now_ms) for refund in due))
-        return len(due)
+        return await each_alone(due, partial(self.ask, now_ms=now_ms), named=lambda r: {"key": r.refund_id})
 
     async def _send(self, refund: Refund, *, now_ms: int) -> Refund:
         valid_until_ms = refund.created_ms + ORDER_LIFE_MS

@@ -13,9 +13,9 @@ from gateway.payments.limits import Use
 from gateway.payments.model import Order, Payment, Refund
 
 _PAYMENT = """payment_id, partner_id, consent_id, debtor_account_id, creditor_account, amount_minor, currency,
-    reference, mcc, request, status, reason, refunded_minor, created_ms, changed_ms"""
+    reference, mcc, request, status, reason, refunded_minor, created_ms, changed_ms, tries"""
 _REFUND = """r.refund_id, r.payment_id, r.partner_id, r.amount_minor, p.currency, r.status, r.reason, r.created_ms,
-    r.changed_ms"""
+    r.changed_ms, r.tries"""
 
 # The longest period is a year; what was ordered at its end is decided, and given back if at all, within a month.
 USAGE = Expiry(
@@ -60,11 +60,12 @@ async def finish_payment(conn: Connection, outcome: OrderOutcome, *, now_ms: int
 async def take_due_payments(
     conn: Connection, *, now_ms: int, first_wait_ms: int, longest_wait_ms: int, limit: int
 ) -> list[Payment]:
-    """Pending ones whose turn has come, each put off for the next turn: twice as long every time."""
+    """Pending ones whose turn has come, each put off for the next turn: twice as long every time. A turn further ahead
+    than the longest wait was set by a clock that has gone back since, and has come too."""
     rows = await conn.fetch(
         f"""UPDATE payment SET tries = tries + 1, next_try_ms = $1 + least($2 << least(tries, 20), $3)
             WHERE payment_id IN (
-                SELECT payment_id FROM payment WHERE status = 'PDNG' AND next_try_ms <= $1
+                SELECT payment_id FROM payment WHERE status = 'PDNG' AND (next_try_ms <= $1 OR next_try_ms > $1 + $3)
                 ORDER BY next_try_ms LIMIT $4 FOR UPDATE SKIP LOCKED)
             RETURNING {_PAYMENT}""",
         now_ms, first_wait_ms, longest_wait_ms, limit,
@@ -178,7 +179,8 @@ async def take_due_refunds(
             SET tries = r.tries + 1, next_try_ms = $1 + least($2 << least(r.tries, 20), $3)
             FROM payment p
             WHERE p.payment_id = r.payment_id AND r.refund_id IN (
-                SELECT refund_id FROM payment_refund WHERE status = 'PDNG' AND next_try_ms <= $1
+                SELECT refund_id FROM payment_refund
+                WHERE status = 'PDNG' AND (next_try_ms <= $1 OR next_try_ms > $1 + $3)
                 ORDER BY next_try_ms LIMIT $4 FOR UPDATE SKIP LOCKED)
             RETURNING {_REFUND}""",
         now_ms, first_wait_ms, longest_wait_ms, limit,
@@ -191,11 +193,12 @@ def _payment(row: Record) -> Payment:
         row["payment_id"], row["partner_id"], row["consent_id"], row["debtor_account_id"], row["creditor_account"],
         Money(row["amount_minor"], row["currency"]), row["reference"], row["mcc"], row["request"],
         OrderStatus(row["status"]), row["reason"], row["refunded_minor"], row["created_ms"], row["changed_ms"],
+        row["tries"],
     )  # fmt: skip
 
 
 def _refund(row: Any) -> Refund:
     return Refund(
         row["refund_id"], row["payment_id"], row["partner_id"], Money(row["amount_minor"], row["currency"]),
-        OrderStatus(row["status"]), row["reason"], row["created_ms"], row["changed_ms"],
+        OrderStatus(row["status"]), row["reason"], row["created_ms"], row["changed_ms"], row["tries"],
     )  # fmt: skip

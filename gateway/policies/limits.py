@@ -62,7 +62,7 @@ class Limiter:
         try:
             (before,) = _TIME.unpack_from(self._map, slot + _TIME_AT)
             wait_ns, after = decide(before, rate, now_ns=now_ns)
-            if wait_ns == 0:
+            if wait_ns == 0 or after < before:  # the latter: our clock has gone back since
                 _TIME.pack_into(self._map, slot + _TIME_AT, after)
         finally:
             unlock_record(self._fd, slot, size=_SLOT.size)
@@ -89,16 +89,22 @@ class Limiter:
         return 0
 
 
+def interval_ns(rate: Rate) -> int:
+    """Between two requests at just the rate; rounded up, so never above it."""
+    return -(-_NS // rate.per_second)
+
+
 def decide(arrival_ns: int, rate: Rate, *, now_ns: int) -> tuple[int, int]:
     """(wait, theoretical arrival time after): wait 0 = conforming. The interval is rounded up, so never above the rate.
 
-    A time further ahead than this rate could have made it (clock set back, rate raised) counts as the bucket just full.
+    A time further ahead than this rate could have made it (clock set back, rate raised) counts as the bucket just full:
+    keep what comes back, or it is just full again at the next request.
     """
-    interval_ns = -(-_NS // rate.per_second)
-    tolerance_ns = interval_ns * (rate.burst - 1)
-    arrival_ns = min(max(arrival_ns, now_ns), now_ns + tolerance_ns + interval_ns)
+    step_ns = interval_ns(rate)
+    tolerance_ns = step_ns * (rate.burst - 1)
+    arrival_ns = min(max(arrival_ns, now_ns), now_ns + tolerance_ns + step_ns)
     wait_ns = arrival_ns - tolerance_ns - now_ns
-    return (0, arrival_ns + interval_ns) if wait_ns <= 0 else (wait_ns, arrival_ns)
+    return (0, arrival_ns + step_ns) if wait_ns <= 0 else (wait_ns, arrival_ns)
 
 
 def lock_record(fd: int, offset: int, *, size: int) -> bool:

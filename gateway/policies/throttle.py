@@ -2,7 +2,8 @@
 
 A key belongs to one of 8,192 sets of eight entries, by a keyed hash, so nobody can aim at a neighbour's set. An entry
 whose time has passed says no more than an empty one: its place is free. When all eight are busy the one that will be
-free first is given up. Nothing grows, nothing needs sweeping, and a refused request writes nothing.
+free first is given up. Nothing grows, nothing needs sweeping, and a refused request writes nothing, unless the clock
+has gone back: then a time is cut to that of a full bucket, or it would stay full until the clock is there again.
 """
 
 import mmap
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway.policies.limits import decide, lock_record, open_table, unlock_record
+from gateway.policies.limits import decide, interval_ns, lock_record, open_table, unlock_record
 from gateway.policies.policy import Rate
 
 SETS, WAYS = 8_192, 8  # 65,536 busy addresses at once; 1 MiB on disk
@@ -55,8 +56,7 @@ class Throttle:
 
     def wait_ms(self, key: str, rate: Rate, *, now_ms: int, take: bool = True) -> int:
         """Milliseconds until the next one would be let through; 0: this one is, and with `take` it has been counted."""
-        digest = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._secret[:64]).digest(), "big")
-        offset = (1 + digest % SETS) * _SET_BYTES
+        digest, offset = self._find(key)
         if self._fd >= 0 and not lock_record(self._fd, offset, size=_SET_BYTES):
             log.warning("rate_limit_skipped")  # capacity is at stake: let the request through
             return 0
@@ -66,10 +66,29 @@ class Throttle:
             if self._fd >= 0:
                 unlock_record(self._fd, offset, size=_SET_BYTES)
 
+    def give_back(self, key: str, rate: Rate) -> None:
+        """One that was counted turned out to be none of those that the rate is for."""
+        digest, offset = self._find(key)
+        if self._fd >= 0 and not lock_record(self._fd, offset, size=_SET_BYTES):
+            return
+        try:
+            for place in range(offset, offset + _SET_BYTES, _ENTRY.size):
+                owner, time_ns = _ENTRY.unpack_from(self._map, place)
+                if owner == digest:
+                    _ENTRY.pack_into(self._map, place, digest, time_ns - interval_ns(rate))
+        finally:
+            if self._fd >= 0:
+                unlock_record(self._fd, offset, size=_SET_BYTES)
+
+    def _find(self, key: str) -> tuple[int, int]:
+        """The key's hash, and where its set begins."""
+        digest = int.from_bytes(blake2b(key.encode(), digest_size=8, key=self._secret[:64]).digest(), "big")
+        return digest, (1 + digest % SETS) * _SET_BYTES
+
     def _decide(self, digest: int, offset: int, *, rate: Rate, now_ns: int, take: bool) -> int:
         place, before = self._place(digest, offset, now_ns=now_ns)
         wait_ns, after = decide(before, rate, now_ns=now_ns)
-        if wait_ns == 0 and take:
+        if (wait_ns == 0 and take) or (wait_ns and after < before):  # the latter: our clock has gone back since
             _ENTRY.pack_into(self._map, place, digest, after)
         return -(-wait_ns // _NS_PER_MS)
 

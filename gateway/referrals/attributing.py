@@ -18,7 +18,7 @@ from gateway.events import outbox
 from gateway.ids import new_id
 from gateway.partners.identity import IdentityKeys, identity_token, normalise_phone
 from gateway.partners.store import know_customers
-from gateway.referrals.chunk import Chunk, Known
+from gateway.referrals.chunk import Chunk, Known, Outcome
 from gateway.referrals.goal import Relation
 from gateway.referrals.identifying import Asked, ask, look_up
 from gateway.referrals.link import ticket_digest
@@ -28,8 +28,9 @@ from gateway.referrals.store import batches, claims, goals, links, spans, waitin
 from gateway.referrals.store.waiting import Key
 from gateway.referrals.terms import terms_or_wait
 
-CHUNK_EVENTS = 500  # events a transaction: some 40 ms of a worker's loop, in slices
-SLICE_EVENTS = 50  # events judged until the loop serves somebody else
+CHUNK_EVENTS = 1_000  # events a transaction: some 80 ms of a worker's loop, in slices
+PART_EVENTS = 250  # of them judged before they are written, while the next ones are judged
+SLICE_EVENTS = 25  # events judged until the loop serves somebody else, our own writing too
 CHUNKS_A_RUN = 40  # chunks until the chore lets others run
 WAITING_SEEN = 2_000  # customers whose goals wait, of which a run asks whether there is news
 WAITING_CHUNK = 200  # of those with news, judged in one run
@@ -109,16 +110,14 @@ class GoalDesk:
             relations = await goals.relations(conn, {goal.customer_id for goal in fresh})
             asked, taken = await ask(conn, fresh, relations, keys=self.keys, terms=self.terms, now_ms=now_ms)
             heard, fresh = _up_to(entries, fresh[taken:]), fresh[:taken]
-            await goals.move_cursor(conn, entries[heard - 1].cursor)
+            joined_until_ms = max((goal.joined_at_ms for goal in fresh), default=0)
+            await goals.move_cursor(conn, entries[heard - 1].cursor, joined_until_ms=joined_until_ms)
             await _set_aside(conn, [(entry, why) for entry, why in judged[:heard] if why], now_ms=now_ms)
             await self._present_tickets(conn, fresh, asked, now_ms=now_ms)
-            chunk = Chunk(self.terms, await _load(conn, asked, relations))
-            for place, goal in enumerate(fresh):
-                if place % SLICE_EVENTS == 0:
-                    await asyncio.sleep(0)
-                chunk.take(goal)
-            await _keep(conn, chunk, now_ms=now_ms)
-        _count(chunk, fresh)
+            known = await _load(conn, asked, relations)
+            await batches.hold_claims(conn, known.partners())
+            outcomes = await _judge(conn, Chunk(self.terms, known), fresh, now_ms=now_ms)
+        _count(outcomes, fresh)
         return heard
 
     async def _judge_waiting(self, now_ms: int) -> int:
@@ -135,12 +134,15 @@ class GoalDesk:
             if not keys:
                 return 0
             relations = await goals.relations(conn, {customer for customer, _ in keys})
-            chunk = Chunk(self.terms, await _load_kept(conn, relations))
+            known = await _load_kept(conn, relations)
+            await batches.hold_claims(conn, known.partners())
+            chunk = Chunk(self.terms, known)
             for relation in [relation for several in relations.values() for relation in several]:
                 chunk.decide_again(relation)
-            await _keep(conn, chunk, now_ms=now_ms)
-        _count(chunk, ())
-        return len(chunk.outcome.verdicts)
+            outcome = chunk.hand_over()
+            await _keep(conn, outcome, now_ms=now_ms)
+        _count([outcome], ())
+        return len(outcome.verdicts)
 
     async def _present_tickets(
         self, conn: Connection, fresh: Sequence[GoalReached], asked: Asked, *, now_ms: int
@@ -215,25 +217,47 @@ async def _set_aside(conn: Connection, refused: Sequence[tuple[FeedEntry, str]],
         log.error("goal_set_aside", reason=why)
 
 
-async def _keep(conn: Connection, chunk: Chunk, *, now_ms: int) -> None:
-    outcome = chunk.outcome
+async def _judge(conn: Connection, chunk: Chunk, fresh: Sequence[GoalReached], *, now_ms: int) -> list[Outcome]:
+    """What came of each part. While the database writes one the next is judged; all of it in one transaction."""
+    outcomes: list[Outcome] = []
+    writing: asyncio.Task[None] | None = None
+    try:
+        for place, goal in enumerate(fresh):
+            if place % SLICE_EVENTS == 0:
+                await asyncio.sleep(0)
+            chunk.take(goal)
+            if (place + 1) % PART_EVENTS == 0 or place + 1 == len(fresh):
+                if writing:
+                    await writing
+                outcomes.append(chunk.hand_over())
+                writing = asyncio.create_task(_keep(conn, outcomes[-1], now_ms=now_ms))
+        if writing:
+            await writing
+    finally:
+        if writing and not writing.done():
+            writing.cancel()
+            await asyncio.wait([writing])
+    return outcomes
+
+
+async def _keep(conn: Connection, outcome: Outcome, *, now_ms: int) -> None:
+    """By who holds the claims that it changes."""
     await goals.keep_ownerships(conn, outcome.decided, now_ms=now_ms)
     await goals.keep_firsts(conn, outcome.firsts)
     if outcome.undecided:
         await waiting.keep_undecided(conn, outcome.undecided)
-    decided = {(own.customer_id, own.joined_at_ms) for own in outcome.decided}
-    if closed := decided & chunk.known.undecided.keys():
-        await waiting.forget_undecided(conn, closed)
+    if outcome.closed:
+        await waiting.forget_undecided(conn, outcome.closed)
     await goals.keep_verdicts(conn, list(outcome.verdicts.values()), now_ms=now_ms)
-    await batches.hold_claims(conn, [change.partner_id for change in outcome.claims.values()])
     await goals.change_claims(conn, outcome.claims.values(), now_ms=now_ms)
     if outcome.vouched:
         await know_customers(conn, sorted(outcome.vouched), source="feed", now_ms=now_ms)
     await outbox.append(conn, outcome.events, now_ms=now_ms)
 
 
-def _count(chunk: Chunk, fresh: Sequence[GoalReached]) -> None:
-    for verdict, _ in chunk.outcome.verdicts.values():
-        metrics.count("parasol_claims_total", outcome=verdict.outcome.value)
+def _count(outcomes: Sequence[Outcome], fresh: Sequence[GoalReached]) -> None:
+    for outcome in outcomes:
+        for verdict, _ in outcome.verdicts.values():
+            metrics.count("parasol_claims_total", outcome=verdict.outcome.value)
     for goal in fresh:
         metrics.count("parasol_goals_total", goal=goal.goal)

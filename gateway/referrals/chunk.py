@@ -24,10 +24,15 @@ class Known:
     touches: dict[Pair, list[Touch]]
     named: dict[Pair, int]  # in a file that is not applied, received then
 
+    def partners(self) -> set[str]:
+        """Whose claims may change: who has touched one of these customers, and their owners."""
+        owners = {r.ownership.partner_id for several in self.relations.values() for r in several if r.ownership}
+        return owners - {""} | {partner_id for partner_id, _ in self.touches}
+
 
 @dataclass(slots=True)
 class Outcome:
-    """What a chunk comes to, to be written in one transaction."""
+    """What a chunk comes to, or a part of it; all of a chunk is written in one transaction."""
 
     verdicts: dict[str, tuple[Verdict, str | None]] = field(default_factory=dict)  # with the id of its goal.reached
     events: list[outbox.Event] = field(default_factory=list)
@@ -35,6 +40,7 @@ class Outcome:
     decided: list[Ownership] = field(default_factory=list)
     firsts: list[tuple[str, int, str, First]] = field(default_factory=list)
     undecided: list[Undecided] = field(default_factory=list)
+    closed: set[Key] = field(default_factory=set)  # were undecided, and are not any more
     vouched: set[Pair] = field(default_factory=set)
 
 
@@ -45,6 +51,11 @@ class Chunk:
     terms: TermsBook
     known: Known
     outcome: Outcome = field(default_factory=Outcome)
+
+    def hand_over(self) -> Outcome:
+        """What has come of it since the last time."""
+        outcome, self.outcome = self.outcome, Outcome()
+        return outcome
 
     def take(self, goal: GoalReached) -> None:
         relations = self.known.relations.setdefault(goal.customer_id, [])
@@ -98,6 +109,8 @@ class Chunk:
         decision = attribute(joining, touches, terms=terms)
         relation.ownership = own(joining, decision, terms)
         self.outcome.decided.append(relation.ownership)
+        if self.known.undecided.pop(joining.key, None):
+            self.outcome.closed.add(joining.key)
         partner_of = {touch.claim_id: touch.partner_id for touch in touches}
         for claim_id, reason in decision.excluded.items():
             self._change(_excluded(partner_of[claim_id], claim_id, relation, reason))

@@ -19,6 +19,7 @@ from gateway.referrals.store import goals, spans
 from gateway.referrals.store.spans import Pair
 
 HASHES_A_STEP = 1_000  # tokens made and looked up until others have their turn
+KEYS_A_STEP = 500  # partners whose keys are unsealed until then
 HASHES_A_CHUNK = 50_000  # tokens a transaction
 
 
@@ -97,25 +98,29 @@ async def ask(
         if not asked.add(goal, found.of(goal.joined_at_ms) | owners, owners=owners):
             heard = place
             break
-    asked.keys = await keys.keys_of_partners(conn, sorted(frozenset().union(*asked.partners.values())))
+    names = iter(sorted(frozenset().union(*asked.partners.values())))
+    while some := list(islice(names, KEYS_A_STEP)):
+        asked.keys |= await keys.keys_of_partners(conn, some)
     return asked, heard
 
 
 async def look_up(conn: Connection, asked: Asked) -> Found:
-    found, hasher, pairs = Found(), PhoneHasher(), asked.pairs()
-    tokens: dict[str, dict[str, list[Pair]]] = {phone: {} for phone in asked.partners}
+    found, hasher, pairs, made = Found(), PhoneHasher(), asked.pairs(), []
     kept = {phone: set(partner_ids) for phone, partner_ids in asked.owners.items()}
-    while step := [(phone, (key.partner_id, hasher.token(key, phone))) for phone, key in islice(pairs, HASHES_A_STEP)]:
-        touches = await goals.touches_of_tokens(conn, [pair for _, pair in step])
-        named = await spans.named_in_files(conn, [pair for _, pair in step if pair[0] in asked.with_files])
-        for phone, pair in step:
-            tokens[phone].setdefault(pair[0], []).append(pair)
-            if pair in touches or pair in named:
-                kept[phone].add(pair[0])
+    while step := {(key.partner_id, hasher.token(key, phone)): phone for phone, key in islice(pairs, HASHES_A_STEP)}:
+        touches = await goals.touches_of_tokens(conn, step)
+        named = await spans.named_in_files(conn, [pair for pair in step if pair[0] in asked.with_files])
+        for pair in touches.keys() | named.keys():
+            kept[step[pair]].add(pair[0])
         found.touches |= touches
         found.named |= named
+        made.append(step)
         metrics.count("parasol_goal_lookups_total", len(step))
         await asyncio.sleep(0)
-    for phone, partner_ids in kept.items():
-        found.tokens[phone] = [pair for name in sorted(partner_ids) for pair in tokens[phone].get(name, ())]
+    found.tokens = {phone: [] for phone in kept}
+    for step in made:
+        for pair, phone in step.items():
+            if pair[0] in kept[phone]:
+                found.tokens[phone].append(pair)
+        await asyncio.sleep(0)
     return found

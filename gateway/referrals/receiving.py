@@ -18,7 +18,7 @@ from gateway.partners.identity import IdentityKeys
 from gateway.partners.partner import Partner
 from gateway.referrals import batch as rules
 from gateway.referrals.model import ROW_CODES, Batch, BatchState, Evidence, ReferralTerms, RowOutcome, TermsBook
-from gateway.referrals.store import batches
+from gateway.referrals.store import batches, goals
 from gateway.referrals.store.batches import RowTerms
 from gateway.referrals.terms import is_readable, terms_or_wait
 from gateway.refusal import UnknownResource
@@ -98,7 +98,11 @@ class BatchDesk:
                     self.terms(partner_id, now_ms)  # unreadable ones refuse the file: nobody could apply it
                     rows, tokens = await batches.copy_in(conn, file.content)
                     rules.check_totals(locked, rows=rows, distinct_tokens=tokens)
-                    await batches.keep_file(conn, locked, now_ms=now_ms)
+                    await batches.keep_rows(conn, locked)
+                    await batches.keep_receipt(conn, locked, now_ms=now_ms)
+                    # Goals were judged meanwhile that did not wait for this file: it came after whom they tell of. Who
+                    # judges waits from here to the commit only.
+                    await batches.correct_receipt(conn, locked, received_at_ms=await goals.hold_receipts(conn))
         except (asyncpg.BadCopyFileFormatError, asyncpg.CharacterNotInRepertoireError) as error:
             raise rules.FileMalformed(_where(error)) from None
         except asyncpg.LockNotAvailableError:

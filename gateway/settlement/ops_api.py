@@ -52,12 +52,6 @@ class ApproveStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     reason: Reason
 
 
-class RefuseStatement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="pascal"):
-    """Why: it stands in the audit trail and on the statement."""
-
-    reason: Reason
-
-
 @dataclass(frozen=True, slots=True)
 class SettlementOps:
     """Every step is audited with who, and every money step needs two of them."""
@@ -168,7 +162,7 @@ async def _next_statement(conn: Connection, call: OpsCall, *, to_day: date, curr
     if previous is not None and to_day <= previous.to_day:
         raise StateConflict(f"Everything through {to_day.isoformat()} is on a statement already")
     head = await days.last_head(conn)  # facts of a day after it may still come, and no later statement would have them
-    if head is None or to_day > head[0] or await days.unsealed_days_with_events(conn, to_day):
+    if head is None or to_day > head[0]:  # every day up to it is sealed: closing shuts them all
         raise DayNotSealed(f"Close the days through {to_day.isoformat()} first")
     first = await days.first_sealed_day_of(conn, partner_id)
     if first is None:

@@ -57,7 +57,7 @@ def other_languages() -> list[tuple[str, str, str]]:
     """Tag, name and address that shows the present page in it; none for an answer to a form, which cannot be asked
     again."""
     request = asked.get()
-    if request is None or request.method != "GET":
+    if request is None or request.method not in ("GET", "HEAD"):
         return []
     here = request.path + (f"?{request.query_string}" if request.query_string else "")
     own = chosen()

@@ -20,7 +20,7 @@ from gateway.oauth.tokens import TokenContent, mint_access_token, verify_access_
 from gateway.partners.apply import apply
 from gateway.refusal import Refusal
 from gateway.routes import POLICY_OPERATIONS
-from tests.conftest import ISSUER, ROOT, World, settings_for
+from tests.conftest import ISSUER, ROOT, PictureClock, World, settings_for
 from tests.unit.oauth.certificates import certificate, thumbprint
 
 READ = "/partner/v1/campaigns"
@@ -157,10 +157,11 @@ async def test_an_operation_that_the_policy_does_not_name_is_refused(world: Worl
 async def with_certificates(home: Path, url: str, source: str, use: Any) -> None:
     """A gateway that believes the certificate header of 127.0.0.1 only, asked from `source`."""
     settings = settings_for(home, url, client_cert_header=HEADER, trusted_proxies="127.0.0.1/32")
-    async with open_house(settings) as house:
+    clock = PictureClock()
+    async with open_house(settings, clock_s=clock) as house:
         transport = httpx.ASGITransport(app=house.edge, client=(source, 40000))
         async with httpx.AsyncClient(transport=transport, base_url=ISSUER) as http:
-            await use(World(house, http, home, url))
+            await use(World(house, http, home, url, clock))
 
 
 async def bound_token(client: PartnerClient, certificate: str) -> str:

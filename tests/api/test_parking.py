@@ -140,7 +140,7 @@ async def test_a_repeated_charge_is_the_same_charge(world: World) -> None:
 
 async def test_a_short_stay_is_free(world: World) -> None:
     await bound(world)
-    charge = await charged(world, await parked(world, hours=0.1))
+    charge = await charged(world, await parked(world, hours=0.1), OccurredAt=hours_ago(0.0))
     assert (charge["Status"], charge["FeeAmount"]["Amount"]) == ("SUCCESS", "0.00")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app import open_house
 from gateway.clock import now_ms, rfc3339
-from gateway.payments.paying import GRACE_MS
+from gateway.payments.paying import FIRST_TRY_MS
 from tests.api.vrp_calls import PAYMENTS, fault, given, pay, payment_body, read, spent
 from tests.conftest import ISSUER, World, settings_for
 
@@ -143,7 +143,7 @@ async def test_a_pending_order_is_decided_and_the_gateway_finds_out(
     decided = await world.http.post(f"{ORDERS}/{payment_id}/decision", json=body)
     assert (decided.status_code, decided.json()["Data"]["Status"]) == (200, status), decided.text
     chore = next(chore for chore in world.house.chores if chore.name == "settle pending payments")
-    await chore.run(now_ms() + GRACE_MS)
+    await chore.run(now_ms() + FIRST_TRY_MS)
     found = (await read(world, f"{PAYMENTS}/{payment_id}")).json()["Data"]
     assert (found["Status"], await spent(world)) == (status, minor)
 

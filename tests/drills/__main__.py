@@ -30,9 +30,12 @@ counts from the end of the fault.
 
 """
 NOT_HERE = """
-Not run here: a jump of the system's clock (CLOCK_REALTIME has no namespace, so it would be every process's of the
-machine; rules take the moment as an argument, and are tested at other moments), a power cut (no machine to cut;
-PostgreSQL runs with `fsync` on), a network between gateway and database that loses packets.
+"Clock jumped" moves `time.time` of every Python process of the gateway and of its sandbox bank; PostgreSQL keeps the
+true time, as CLOCK_REALTIME has no namespace. Attempts are signed by the true clock and by the gateway's in turn. A
+proof, token or moment that the other clock refuses is a refusal with its code, and is sent again.
+
+Not run here: a power cut (no machine to cut; PostgreSQL runs with `fsync` on), a network between gateway and database
+that loses packets.
 """
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from tests.faults.serving import eventually
 
 FROZEN_S = 4.0
 AWAY_S = 3.0
+MINUTES, DAY_S = 600, 86_400
+JUMPS = ((MINUTES, 5.0), (-MINUTES, 5.0), (DAY_S, 12.0), (-DAY_S, 5.0))  # by seconds, for seconds: rows are dropped
 CONNECTIONS = 110  # more than the server has
 
 
@@ -41,7 +43,7 @@ class Drill:
     unready: bool = False
     settles: bool = False  # what is pending afterwards must be decided before the audit: a minute and more
     short: bool = False
-    alone: str = ""  # a ground of its own: "pipe" for its log, "tmpfs" for its home
+    alone: str = ""  # a ground of its own: "pipe" for its log, "tmpfs" for its home, "clock" for its time
 
 
 async def kill_a_worker(ground: Ground) -> str:
@@ -139,10 +141,8 @@ async def exhaust_connections(ground: Ground) -> str:
 
 async def fail_at_the_bank(ground: Ground) -> str:
     effects = ("lose_answer", "lose_request", "reject", "pend")
+    await inject(ground, effects, times=3)
     async with ground.owner() as conn:
-        await conn.executemany(
-            "INSERT INTO sandbox_bank.fault (effect, remaining) VALUES ($1, 3)", [(effect,) for effect in effects]
-        )
         by_s = time.monotonic() + 20.0
         left = 12
         while left and time.monotonic() < by_s:
@@ -227,6 +227,26 @@ async def fill_the_disk(ground: Ground) -> str:
     return f"no byte left; /readyz says {missing}"
 
 
+async def move_the_clock(ground: Ground) -> str:
+    """A day ahead the bank also loses an order on its way here and an answer on its way back."""
+    try:
+        for offset_s, lasting_s in JUMPS:
+            ground.move_clock(offset_s)
+            if offset_s == DAY_S:
+                await inject(ground, ("lose_request", "lose_answer"), times=1)
+            await asyncio.sleep(lasting_s)
+    finally:
+        ground.move_clock(0)
+    return "ten minutes ahead, ten behind, a day ahead, a day behind, true again"
+
+
+async def inject(ground: Ground, effects: Sequence[str], *, times: int) -> None:
+    async with ground.owner() as conn:
+        await conn.executemany(
+            "INSERT INTO sandbox_bank.fault (effect, remaining) VALUES ($1, $2)", [(one, times) for one in effects]
+        )
+
+
 async def seen(question: Callable[[], bool]) -> None:
     await asyncio.to_thread(eventually, question)
 
@@ -248,5 +268,6 @@ DRILLS = (
     Drill("supervisor killed", kill_the_supervisor, resets=True),
     Drill("restored from a copy", restore_a_copy),
     Drill("log gone", lose_the_log, resets=True, alone="pipe"),
+    Drill("clock jumped", move_the_clock, settles=True, alone="clock"),
     Drill("disk full", fill_the_disk, unready=True, alone="tmpfs"),
 )

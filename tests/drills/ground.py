@@ -2,6 +2,8 @@
 
 import os
 import signal
+import struct
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from gateway.database.embedded import start_embedded
 from gateway.demo.stage import Stage, open_stage
 from tests.faults.serving import Serving, free_port, starting
 
+CLOCK_HOOK = Path(__file__).parent / "clock"  # its sitecustomize.py
 CLIENT_TIMEOUT_S = 35.0  # a payment may take 30
 
 
@@ -26,9 +29,14 @@ class Ground:
     port: int = field(default_factory=free_port)
     log: int | None = None  # the writing end of a pipe, where the log goes to one
     log_reader: int = -1
+    environ: dict[str, str] = field(default_factory=dict)  # of the gateway's processes
     url: str = ""
     _stack: ExitStack = field(default_factory=ExitStack)
     _serving: Serving | None = None
+
+    @property
+    def clock(self) -> Path:
+        return self.folder / "clock"
 
     @property
     def serving(self) -> Serving:
@@ -38,8 +46,23 @@ class Ground:
     def start(self) -> None:
         """Does not wait until it is ready."""
         self._serving = self._stack.enter_context(
-            starting(self.folder, port=self.port, log=self.log, more={"PARASOL_LOG_LEVEL": "info"})
+            starting(self.folder, port=self.port, log=self.log, more={"PARASOL_LOG_LEVEL": "info", **self.environ})
         )
+
+    def follow_a_clock_of_ours(self) -> None:
+        """Before its start: its Python processes read the true time plus what `move_clock` has last said."""
+        self.clock.write_bytes(bytes(8))
+        path = os.pathsep.join(filter(None, (str(CLOCK_HOOK), os.environ.get("PYTHONPATH"))))
+        self.environ = {"PYTHONPATH": path, "DRILL_CLOCK": str(self.clock)}
+
+    def move_clock(self, offset_s: int) -> None:
+        with self.clock.open("r+b") as file:  # in its place, as it is mapped
+            file.write(struct.pack("=q", offset_s * 10**9))
+
+    def now_s(self) -> float:
+        """What the gateway's processes read."""
+        (offset_ns,) = struct.unpack("=q", self.clock.read_bytes()) if self.clock.exists() else (0,)
+        return time.time() + offset_ns / 1e9
 
     def look_up_database(self) -> None:
         cluster = start_embedded(self.folder / "home")

@@ -9,6 +9,10 @@ from typing import Any
 RESETS = frozenset(("ReadError", "WriteError", "RemoteProtocolError"))  # of a request that was sent
 REFUSALS = frozenset(("ConnectError", "ConnectTimeout", "PoolTimeout"))  # nothing was sent
 LATER = frozenset((429, 503))  # send the same again, with the same key
+UNTIMELY = frozenset((  # what is refused for its moment where clocks differ; true again when they agree again
+    "dpop_proof_invalid", "invalid_dpop_proof", "invalid_client", "token_not_accepted", "invalid_token", "U006",
+    "moment_in_future", "too_late", "U016", "D010", "D011",
+))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class Heard:
     @property
     def is_served(self) -> bool:
         return isinstance(self.what, int) and self.what < 500 and self.what != 429
+
+    @property
+    def is_untimely(self) -> bool:
+        return self.code in UNTIMELY
 
 
 @dataclass(slots=True)
@@ -41,6 +49,12 @@ class Entry:
     @property
     def began_s(self) -> float:
         return self.heard[0].began_s if self.heard else time.monotonic()
+
+    @property
+    def granted_s(self) -> float:
+        """When the first yes came; -inf: none did. The auditor asks again later."""
+        yes = (heard.ended_s for heard in self.heard if isinstance(heard.what, int) and heard.what < 300)
+        return next(yes, float("-inf"))
 
     @property
     def was_hit(self) -> bool:
@@ -62,6 +76,9 @@ class Journal:
 
     def resets(self) -> int:
         return sum(heard.what in RESETS for heard in self.heard())
+
+    def untimely(self) -> int:
+        return sum(heard.is_untimely for heard in self.heard())
 
     def within(self, began_s: float, ended_s: float) -> list[Heard]:
         """Whatever overlaps that time."""

@@ -22,6 +22,7 @@ from tests.drills.journal import Journal
 from tests.faults.serving import eventually
 
 BEFORE_S, AFTER_S = 1.0, 1.5  # of undisturbed load
+AFTER_JUMPS_S = 6.0  # for each kind of wish to come up again
 LEAST = 5  # requests that overlap the fault; with fewer the run is void
 KINDS = ("hold", "confirm", "release", "payment", "entry", "charge", "batch", "file")
 LIE_S = 1.0  # at the end of a fault that must show at /readyz, a yes is a lie
@@ -54,7 +55,7 @@ class Result:
 async def carry_out(drill: Drill, ground: Ground) -> Result:
     """Over a ground that is ready. Raises nothing that the gateway is to blame for: that is in the result."""
     async with ground.stage() as stage:
-        clients = Clients(stage, Journal())
+        clients = Clients(stage, Journal(), (time.time, ground.now_s) if drill.alone == "clock" else (time.time,))
         await clients.prepare(ground.url)
         evidence, void, found = "", "", list[str]()
         async with clients.at_work():
@@ -69,18 +70,21 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             ended_s = time.monotonic()
             found += await recover(ground)
             recovered_s = time.monotonic()
-            await asyncio.sleep(AFTER_S)
+            if not void:
+                await asyncio.sleep(AFTER_JUMPS_S if drill.alone == "clock" else AFTER_S)
         found += await recover(ground)
         async with ground.owner() as conn:
             if drill.settles:
                 found += await settle(clients, conn)
-            found += await Auditor(clients, conn).audit(resets_allowed=drill.resets)
+            found += await Auditor(clients, conn).audit(
+                resets_allowed=drill.resets, expiries_allowed=drill.alone == "clock"
+            )
         journal = clients.journal
         during = len(journal.within(began_s, recovered_s))
-        if during < LEAST:
-            void = void or f"{during} requests met the fault"
-        if lacking := [kind for kind in KINDS if not any(entry.data for entry in journal.of(kind))]:
-            void = void or f"nobody got a yes to: {', '.join(lacking)}"
+        void = void or says_nothing(drill, journal, during=during)
+        if drill.alone == "clock":
+            evidence += f"; {journal.untimely()} requests refused for their moment"
+            found += [f"nobody got a yes to {kind} after the jumps" for kind in denied(journal, since_s=ended_s)]
         found += honest(drill, journal, began_s=began_s, ended_s=ended_s)
         heard = list(journal.heard())
         return Result(
@@ -88,6 +92,20 @@ async def carry_out(drill: Drill, ground: Ground) -> Result:
             journal.resets(), journal.longest_without_service_s(began_s, recovered_s + AFTER_S), recovered_s - ended_s,
             tuple(found), void,
         )  # fmt: skip
+
+
+def says_nothing(drill: Drill, journal: Journal, *, during: int) -> str:
+    """Why a run is void; empty where it is not."""
+    if during < LEAST:
+        return f"{during} requests met the fault"
+    if lacking := denied(journal, since_s=0.0):
+        return f"nobody got a yes to: {', '.join(lacking)}"
+    return "no clock was seen to differ" if drill.alone == "clock" and not journal.untimely() else ""
+
+
+def denied(journal: Journal, *, since_s: float) -> list[str]:
+    """The kinds of wish that got no yes since then."""
+    return [kind for kind in KINDS if not any(entry.granted_s > since_s for entry in journal.of(kind))]
 
 
 async def settle(clients: Clients, conn: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
@@ -126,13 +144,16 @@ def honest(drill: Drill, journal: Journal, *, began_s: float, ended_s: float) ->
 
 @asynccontextmanager
 async def ground_for(alone: str = "") -> AsyncIterator[Ground]:
-    """A gateway of its own, ready. "pipe": its log goes to a pipe; "tmpfs": its home is a small file system."""
+    """A gateway of its own, ready. "pipe": its log goes to a pipe; "tmpfs": its home is a small file system;
+    "clock": it follows a clock that can be moved."""
     with tempfile.TemporaryDirectory(prefix="parasol-drill-", dir=memory_folder()) as folder:
         ground = Ground(Path(folder))
         if alone == "tmpfs":
             assert mount(folder, size=TMPFS), "asked before"
         if alone == "pipe":
             ground.log_reader, ground.log = os.pipe()
+        if alone == "clock":
+            ground.follow_a_clock_of_ours()
         try:
             ground.start()
             await asyncio.to_thread(eventually, ground.serving.is_ready, RECOVERY_S, seen=ground.serving.log)

@@ -13,7 +13,7 @@ from tests.drills.clients import Clients
 from tests.drills.faults import DRILLS, DidNotBite, Drill
 from tests.drills.ground import Ground
 from tests.drills.journal import Entry, Heard, Journal
-from tests.drills.runner import Result, carry_out, ground_for, may_mount
+from tests.drills.runner import KINDS, Result, carry_out, denied, ground_for, may_mount
 from tests.faults.serving import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -91,3 +91,15 @@ def test_a_journal_tells_what_met_a_fault_and_how_long_nobody_was_served() -> No
     assert journal.longest_without_service_s(0.0, 5.5) == 4.5
     assert journal.resets() == 1
     assert journal.entries[0].was_hit
+
+
+def test_what_the_auditor_asks_again_is_no_sign_of_service_after_a_fault() -> None:
+    journal = Journal(
+        [Entry(kind, "a", "POST", "/", {}, [Heard(0.0, 0.5, 201), Heard(8.0, 9.0, 201)]) for kind in KINDS]
+    )
+    assert (denied(journal, since_s=0.0), denied(journal, since_s=5.0)) == ([], list(KINDS))
+
+
+def test_a_refusal_for_its_moment_is_told_from_others() -> None:
+    heard = [Heard(0.0, 0.5, 401, "invalid_dpop_proof"), Heard(0.5, 1.0, 409, "hold_expired"), Heard(1.0, 2.0, 201)]
+    assert Journal([Entry("hold", "a", "POST", "/", {}, heard)]).untimely() == 1

@@ -1,12 +1,17 @@
 """A goal costs the partners that can have brought its customer; a big file, or many partners, delay nobody's goals."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from gateway import metrics
+from gateway.database import Connection
+from gateway.partners.identity import IdentityKey
 from gateway.referrals import attributing, identifying, receiving
+from gateway.referrals.store import batches
+from gateway.referrals.store.batches import RowTerms
 from tests.faults.referral_room import DAY, NOW, PHONES, TERMS, Room, claim, row, states, tokens
 
 MANY = [f"p{number}" for number in range(12)]
@@ -95,6 +100,49 @@ async def test_the_loop_has_a_turn_after_every_step_of_hashing(room: Room, monke
     assert max(made) == 5
     transactions = await room.sql("SELECT count(*) AS goals FROM referral_goal GROUP BY xmin")
     assert max(entry["goals"] for entry in transactions) == 2  # type: ignore[type-var]
+
+
+async def test_the_keys_of_many_partners_are_unsealed_some_at_a_time(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identifying, "KEYS_A_STEP", 5)
+    await agree(room, MANY)
+    for partner_id in MANY:
+        await claim(room, partner_id, PHONES[0], number="a")
+    asked: list[int] = []
+    unseal = room.keys.keys_of_partners
+
+    async def counted(conn: Connection, partner_ids: Sequence[str]) -> dict[str, tuple[IdentityKey, ...]]:
+        asked.append(len(partner_ids))
+        return await unseal(conn, partner_ids)
+
+    monkeypatch.setattr(room.keys, "keys_of_partners", counted)
+    room.feed.add("ACCOUNT_OPENED", PHONES[0], at_ms=NOW + 1)
+    assert await room.goals.attribute_goals_due(NOW + 2) == 1
+    assert asked == [5, 5, 2]
+    assert sorted((await states(room)).values()) == ["LOST"] * 11 + ["OWNING"]
+
+
+async def test_a_chunk_of_rows_reads_the_claims_that_it_names_however_many_the_partner_has(room: Room) -> None:
+    """Not all of the partner's, once a chunk: a million rows would take their square."""
+    known = await tokens(room, "parkco", PHONES)
+    rows = [*(row(token) for token in known), *(row(token, consent="c-2") for token in known)]
+    sent = await room.send(rows)
+    terms = RowTerms((1,), (), 30 * DAY, 3 * DAY, DAY)
+    async with room.database.transaction() as conn:
+        await conn.execute("SET LOCAL enable_nestloop = off")  # joined wherever it can be, as where rows are misjudged
+        batch = await batches.lock_waiting(conn, sent.batch_id)
+        assert batch is not None
+        for to_row in range(2, len(rows) + 2, 2):
+            codes = await batches.apply_rows(conn, batch, terms, to_row=to_row, now_ms=NOW)
+            assert codes == {"OK" if to_row <= len(known) else "DUPLICATE_IN_FILE": 2}
+            batch = replace(batch, cursor_row=to_row)
+        read = await conn.fetchval(
+            """SELECT sum(pg_stat_get_xact_tuples_returned(place)) FROM (
+                   SELECT 'referral_claim'::regclass::oid AS place
+                   UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'referral_claim'::regclass) AS places"""
+        )
+    assert read <= len(rows), "one for each row"
 
 
 async def test_a_big_file_holds_up_no_goal_of_a_customer_whom_it_does_not_name(room: Room) -> None:

@@ -10,12 +10,13 @@ from gateway.referrals.model import Tenure
 from tests.faults.referral_room import DAY, NOW, PHONES, Room, claim, row, states, tokens
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 500])
+@pytest.mark.parametrize(("chunk", "part"), [(1, 1), (2, 500), (3, 2), (500, 500), (500, 1), (500, 7)])
 async def test_goals_told_in_any_order_and_any_chunks_are_paid_alike(
-    room: Room, monkeypatch: pytest.MonkeyPatch, chunk: int
+    room: Room, monkeypatch: pytest.MonkeyPatch, chunk: int, part: int
 ) -> None:
     """24 customers with the same life, each told in an order of its own, some of it twice."""
     monkeypatch.setattr(attributing, "CHUNK_EVENTS", chunk)
+    monkeypatch.setattr(attributing, "PART_EVENTS", part)
     room.contracts["parkco"] = replace(room.contracts["parkco"], exclusive_for=frozenset({"CARD_ACTIVATED"}))
     known = await tokens(room, "parkco", PHONES[:24])
     await room.send([row(token) for token in known])
@@ -99,10 +100,12 @@ async def test_one_bad_event_never_stops_the_feed(room: Room) -> None:
     assert await states(room) == {"parkco": "OWNING"}
 
 
+@pytest.mark.parametrize("part", [1, 500])
 async def test_a_value_that_no_table_holds_sets_one_event_aside_and_no_other(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    room: Room, monkeypatch: pytest.MonkeyPatch, part: int
 ) -> None:
-    """Should a check be missing one day: the events around it are judged all the same."""
+    """Should a check be missing one day: the events around it are judged all the same, whatever was being written."""
+    monkeypatch.setattr(attributing, "PART_EVENTS", part)
     monkeypatch.setattr(attributing, "why_not", lambda goal, *, now_ms: None)
     await claim(room, "parkco", PHONES[0], number="a")
     room.feed.add("SPEND", PHONES[1], at_ms=NOW, amount=1)

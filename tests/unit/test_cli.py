@@ -204,6 +204,13 @@ def test_a_difference_is_shown_then_applied_then_gone(
     assert command.invoke(app, ["diff", str(documents)]).exit_code == 0
 
 
+@pytest.mark.parametrize("reason", ["", " ", "x" * 301, "two\nlines", "approved \u202ednim ruoy"])
+def test_a_reason_that_says_nothing_or_cannot_be_read_is_refused(command: CliRunner, reason: str) -> None:
+    result = command.invoke(app, ["apply", str(ROOT), "--reason", reason])
+    assert result.exit_code == 2
+    assert "--reason" in result.output
+
+
 def test_a_bad_document_is_refused_whole_with_file_key_and_reason(
     command: CliRunner, monkeypatch: pytest.MonkeyPatch, database_url: str, documents: Path
 ) -> None:

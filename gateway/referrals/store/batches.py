@@ -1,6 +1,6 @@
 """SQL of batches: declared, received by COPY as text, applied chunk by chunk in one set-based statement."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -115,17 +115,29 @@ async def copy_in(conn: Connection, file: bytes) -> tuple[int, int]:
     return row["rows"], row["tokens"]
 
 
-async def keep_file(conn: Connection, batch: Batch, *, now_ms: int) -> None:
-    """The rows stay, in file order, and the batch is RECEIVED."""
+async def keep_rows(conn: Connection, batch: Batch) -> None:
+    """The rows stay, in file order."""
     await conn.execute(
         """INSERT INTO referral_row (batch_id, row_no, customer_token, consent_ref, touched_at, site)
            SELECT $1, row_no, customer_token, consent_ref, touched_at, site FROM referral_file ORDER BY row_no""",
         batch.batch_id,
     )  # fmt: skip
+
+
+async def keep_receipt(conn: Connection, batch: Batch, *, now_ms: int) -> None:
+    """The batch is RECEIVED; its tokens are kept by the same statement (referral_batch_names_tokens)."""
     await conn.execute(
         """UPDATE referral_batch SET state = 'RECEIVED', received_at_ms = $3
            WHERE partner_id = $1 AND batch_id = $2 AND state = 'DECLARED'""",
         batch.partner_id, batch.batch_id, now_ms,
+    )  # fmt: skip
+
+
+async def correct_receipt(conn: Connection, batch: Batch, *, received_at_ms: int) -> None:
+    """In the transaction that has received it."""
+    await conn.execute(
+        "UPDATE referral_batch SET received_at_ms = $3 WHERE partner_id = $1 AND batch_id = $2 AND received_at_ms < $3",
+        batch.partner_id, batch.batch_id, received_at_ms,
     )  # fmt: skip
 
 
@@ -150,7 +162,8 @@ async def lock_waiting(conn: Connection, batch_id: str) -> Batch | None:
 
 # One statement a chunk. A row leaves the file and becomes a touch of a claim, or a refusal with its code. The checks go
 # from the form of the columns to time, contract, and what the partner has said before; the first one that fails names
-# the code. The id of a claim follows from batch and row, so a chunk that is applied again makes the same ids.
+# the code. The id of a claim follows from batch and row, so a chunk that is applied again makes the same ids. The LIMIT
+# looks each row's claim up: a planner that has seen the table small would read all claims of the partner instead.
 _APPLY = """
 WITH taken AS MATERIALIZED (
     DELETE FROM referral_row WHERE batch_id = $1 AND row_no > $3 AND row_no <= $4
@@ -187,8 +200,9 @@ WITH taken AS MATERIALIZED (
                          SELECT FROM referral_touch t WHERE t.claim_id = c.claim_id AND t.partner_id = $2
                                                         AND t.consent_ref = n.consent_ref)
                      THEN 'ALREADY_CLAIMED_BY_YOU' END AS code
-    FROM numbered n LEFT JOIN referral_claim c
-         ON c.partner_id = $2 AND c.customer_token = n.customer_token AND c.witness = 'partner'
+    FROM numbered n LEFT JOIN LATERAL (
+             SELECT * FROM referral_claim WHERE partner_id = $2 AND customer_token = n.customer_token
+                                            AND witness = 'partner' LIMIT 1) AS c ON true
 ), claimed AS (
     INSERT INTO referral_claim (partner_id, claim_id, customer_token, witness, state, recorded_at_ms, last_told_ms,
                                 last_batch_id, told_until_ms, expires_at_ms)
@@ -217,15 +231,19 @@ SELECT coalesce(code, 'OK') AS code, count(*) AS rows FROM judged GROUP BY 1
 """
 
 
-async def hold_claims(conn: Connection, partner_ids: Sequence[str]) -> None:
+async def hold_claims(conn: Connection, partner_ids: Collection[str]) -> None:
     """One writer of a partner's claims at a time: the statement after this sees all there are, and nobody deadlocks."""
-    for partner_id in sorted(set(partner_ids)):
-        await conn.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _CLAIM_WRITERS, partner_id)
+    await conn.execute(
+        """SELECT pg_advisory_xact_lock($1, held.lock)
+           FROM (SELECT DISTINCT hashtext(named) AS lock FROM unnest($2::text[]) AS named ORDER BY 1) AS held""",
+        _CLAIM_WRITERS, list(partner_ids),
+    )  # fmt: skip
 
 
 async def apply_rows(conn: Connection, batch: Batch, terms: RowTerms, *, to_row: int, now_ms: int) -> dict[str, int]:
     """Apply the rows behind the cursor up to `to_row`; returns how many rows got which code."""
     await hold_claims(conn, [batch.partner_id])
+    await conn.execute("SET LOCAL plan_cache_mode = force_custom_plan")  # a small table's plan would stay as it grows
     rows = await conn.fetch(
         _APPLY, batch.batch_id, batch.partner_id, batch.cursor_row, to_row, list(terms.epochs), list(terms.sites),
         batch.received_at_ms, terms.lookback_ms, _TOKEN, _CONSENT, _RFC3339, CLOCK_SKEW_MS,

@@ -1,6 +1,6 @@
 """SQL of goals: one load and one write for a chunk of the bank's feed, whatever its size."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.database import Connection
@@ -39,9 +39,17 @@ async def hold_cursor(conn: Connection) -> str:
     return str(await conn.fetchval("SELECT after_cursor FROM referral_goal_cursor FOR UPDATE"))
 
 
-async def move_cursor(conn: Connection, new: str) -> None:
-    """By who holds it."""
-    await conn.execute("UPDATE referral_goal_cursor SET after_cursor = $1", new)
+async def move_cursor(conn: Connection, new: str, *, joined_until_ms: int) -> None:
+    """By who holds it, who has heard of people that joined until then."""
+    await conn.execute(
+        """UPDATE referral_goal_cursor SET after_cursor = $1, joined_until_ms = GREATEST(joined_until_ms, $2)""",
+        new, joined_until_ms,
+    )  # fmt: skip
+
+
+async def hold_receipts(conn: Connection) -> int:
+    """Until this transaction ends no goal is judged; returns when the last person joined of whom the feed has told."""
+    return int(await conn.fetchval("SELECT joined_until_ms FROM referral_goal_cursor FOR SHARE"))
 
 
 async def known_events(conn: Connection, bank_event_ids: Sequence[str]) -> set[str]:
@@ -78,7 +86,9 @@ async def relations(conn: Connection, customer_ids: Iterable[str]) -> dict[str, 
     return by_customer
 
 
-async def touches_of_tokens(conn: Connection, tokens: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Touch]]:
+async def touches_of_tokens(
+    conn: Connection, tokens: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], list[Touch]]:
     """The touch log of (partner, token) pairs."""
     if not tokens:
         return {}
@@ -120,7 +130,7 @@ async def keep_verdicts(conn: Connection, verdicts: Sequence[tuple[Verdict, str 
     """Each verdict with the id of its goal.reached event, if any. One that waited is replaced; another one never is."""
     rows = [
         (
-            v.goal.bank_event_id, v.goal.customer_id, v.joined_at_ms, v.goal.goal, v.goal.occurred_at_ms, now_ms,
+            v.goal.bank_event_id, v.goal.customer_id, v.joined_at_ms, v.goal.goal, v.goal.occurred_at_ms,
             v.goal.amount_minor, v.goal.currency, v.outcome.value, v.owner.partner_id if v.owner else None,
             v.owner.claim_id if v.owner else None, event_id,
         )
@@ -129,13 +139,17 @@ async def keep_verdicts(conn: Connection, verdicts: Sequence[tuple[Verdict, str 
     status = await conn.execute(
         """INSERT INTO referral_goal AS g (bank_event_id, customer_id, joined_at_ms, goal, occurred_at_ms,
                recorded_at_ms, amount_minor, currency, outcome, partner_id, claim_id, event_id)
-           SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[],
-                                $7::bigint[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[])
+           SELECT n.bank_event_id, n.customer_id, n.joined_at_ms, n.goal, n.occurred_at_ms, $12::bigint,
+                  n.amount_minor, n.currency, n.outcome, n.partner_id, n.claim_id, n.event_id
+           FROM unnest($1::text[], $2::text[], $3::text::bigint[], $4::text[], $5::text::bigint[], $6::text::bigint[],
+                       $7::text[], $8::text[], $9::text[], $10::text[], $11::text[])
+                AS n (bank_event_id, customer_id, joined_at_ms, goal, occurred_at_ms, amount_minor, currency, outcome,
+                      partner_id, claim_id, event_id)
            ON CONFLICT (bank_event_id) DO UPDATE
            SET outcome = excluded.outcome, recorded_at_ms = excluded.recorded_at_ms, partner_id = excluded.partner_id,
                claim_id = excluded.claim_id, event_id = excluded.event_id
            WHERE g.outcome IN ('waits_for_anchor', 'waits_for_owner', 'waits_for_terms')""",
-        *as_columns(rows, 12),
+        *as_columns(rows, 11, numbers=(2, 4, 5)), now_ms,
     )  # fmt: skip
     assert status == f"INSERT 0 {len(rows)}", "a goal is judged for good once"
 
@@ -145,7 +159,7 @@ async def keep_ownerships(conn: Connection, decided: Sequence[Ownership], *, now
         (
             own.customer_id, own.joined_at_ms, own.partner_id or None, own.claim_id or None, own.touch_id,
             own.evidence or None, own.campaign or None, own.subject_token or None, ",".join(sorted(own.exclusive_for)),
-            own.post_window_ms, BANK_RULE.version, encode(own.steps).decode(), now_ms,
+            own.post_window_ms, encode(own.steps).decode(),
         )
         for own in decided
     ]  # fmt: skip
@@ -153,12 +167,12 @@ async def keep_ownerships(conn: Connection, decided: Sequence[Ownership], *, now
         """INSERT INTO referral_owner (customer_id, joined_at_ms, partner_id, claim_id, touch_id, evidence, campaign,
                subject_token, exclusive_for, post_window_ms, rule, trace, decided_at_ms)
            SELECT n.customer_id, n.joined_at_ms, n.partner_id, n.claim_id, n.touch_id, n.evidence, n.campaign, n.token,
-               string_to_array(n.goals, ','), n.post_window_ms, n.rule, n.trace::jsonb, n.decided_at_ms
-           FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[],
-                       $8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[], $13::bigint[])
+               string_to_array(n.goals, ','), n.post_window_ms, $12, n.trace::jsonb, $13::bigint
+           FROM unnest($1::text[], $2::text::bigint[], $3::text[], $4::text[], $5::text::bigint[], $6::text[],
+                       $7::text[], $8::text[], $9::text[], $10::text::bigint[], $11::text[])
                 AS n (customer_id, joined_at_ms, partner_id, claim_id, touch_id, evidence, campaign, token, goals,
-                      post_window_ms, rule, trace, decided_at_ms)""",
-        *as_columns(rows, 13),
+                      post_window_ms, trace)""",
+        *as_columns(rows, 11, numbers=(1, 4, 9)), BANK_RULE.version, now_ms,
     )  # fmt: skip
 
 
@@ -169,8 +183,8 @@ async def keep_firsts(conn: Connection, firsts: Sequence[tuple[str, int, str, Fi
     ]
     await conn.execute(
         """INSERT INTO referral_first (customer_id, joined_at_ms, goal, reached_at_ms, bank_event_id)
-           SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[])""",
-        *as_columns(rows, 5),
+           SELECT * FROM unnest($1::text[], $2::text::bigint[], $3::text[], $4::text::bigint[], $5::text[])""",
+        *as_columns(rows, 5, numbers=(1, 3)),
     )  # fmt: skip
 
 
@@ -185,10 +199,10 @@ async def change_claims(conn: Connection, changes: Iterable[ClaimChange], *, now
            SET state = n.state, customer_id = n.customer_id, joined_at_ms = n.joined_at_ms, reason = n.reason,
                expires_at_ms = coalesce(n.until_ms, c.expires_at_ms),
                paid_at_ms = coalesce(c.paid_at_ms, CASE WHEN n.paid THEN $9::bigint END)
-           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
-                       $8::bool[])
+           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text::bigint[], $6::text[],
+                       $7::text::bigint[], $8::bool[])
                 AS n (partner_id, claim_id, state, customer_id, joined_at_ms, reason, until_ms, paid)
            WHERE c.partner_id = n.partner_id AND c.claim_id = n.claim_id
              AND array_position($10::text[], n.state) >= coalesce(array_position($10::text[], c.state), 0)""",
-        *as_columns(rows, 8), now_ms, [state.value for state in NEARER],
+        *as_columns(rows, 8, numbers=(4, 6)), now_ms, [state.value for state in NEARER],
     )  # fmt: skip

@@ -125,6 +125,12 @@ def _plain(text: str) -> str:
     return "".join(character if " " <= character <= "~" else "?" for character in text[:_ASIDE_CHARACTERS])
 
 
-def as_columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
-    """Rows as unnest wants them: one list a column, `width` empty ones where there is no row."""
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+def as_columns(rows: Sequence[tuple[Any, ...]], width: int, *, numbers: Collection[int] = ()) -> list[Any]:
+    """Rows as unnest wants them: one list a column, `width` empty ones where there is no row. The columns `numbers` are
+    the text of an array, for `$1::text::bigint[]`: asyncpg asks of each member of a list whether it is a list."""
+    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+    return [_array(column) if place in numbers else column for place, column in enumerate(columns)]
+
+
+def _array(column: Sequence[int | None]) -> str:
+    return f"{{{','.join(['NULL' if number is None else str(number) for number in column])}}}"

@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from .canonical import shown
@@ -25,22 +26,29 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as leaving:
         return UNUSABLE if leaving.code else ACCEPTED
     words = LANGUAGES[language(asked.lang, os.environ)]
+    try:
+        report = _verified(asked)
+        _say(render(report, words), sys.stdout)
+        status = _status(report)
+        if asked.remember and status == ACCEPTED:
+            _say(words["remembered"], sys.stdout)
+    except Unusable as error:
+        with suppress(Unusable):
+            _say(f"verify: {shown(str(error), limit=500)}", sys.stderr)
+        return UNUSABLE
+    return status
+
+
+def _verified(asked: argparse.Namespace) -> Report:
+    """Raises Unusable."""
     gc.disable()  # millions of small values without a cycle among them: collecting would take a third of the time
     try:
-        report = verify_files(
+        return verify_files(
             asked.files, jwks=None if asked.jwks is None else read_jwks_file(asked.jwks), thumbprints=asked.key,
             partner=asked.partner, keep=asked.remember, workers=asked.workers,
         )  # fmt: skip
-    except Unusable as error:
-        _say(f"verify: {shown(str(error), limit=500)}", sys.stderr)
-        return UNUSABLE
     finally:
         gc.enable()
-    _say(render(report, words), sys.stdout)
-    status = _status(report)
-    if asked.remember and status == ACCEPTED:
-        _say(words["remembered"], sys.stdout)
-    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,6 +77,14 @@ def _status(report: Report) -> int:
 
 
 def _say(text: str, stream: Any) -> None:
-    """A terminal that knows no Chinese gets question marks, and no stack trace."""
+    """A terminal that knows no Chinese gets question marks, and no stack trace. Raises Unusable: what nobody could
+    read must not end as refused, or as accepted."""
+    if stream is None:
+        raise Unusable("the report cannot be written: the output is closed")
     encoding = stream.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), file=stream)
+    try:
+        print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    except OSError as error:
+        with suppress(OSError):  # what is left in the stream goes nowhere: else leaving would stumble over it again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise Unusable(f"the report cannot be written: {error}") from None

@@ -7,6 +7,7 @@ that must be equal they have 128 bits.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from .buckets import BUCKETS, Buckets, bucket_of
 from .facts import ACCRUED, REDEMPTION, REVERSAL
@@ -42,9 +43,11 @@ class Joins:
                 yield number, "its redemption is confirmed a second time"
             if reversals:
                 yield from _reversals(redemptions, reversals, orphans=orphans)
-        for original, (number, _) in orphans.items():
-            if original in _names(self.of("event_ids", original[0])):
-                yield number, "its original_event_id is of an event that did not confirm this redemption"
+        for first, group in groupby(sorted(orphans.items()), key=lambda orphan: orphan[0][0]):
+            names = _names(self.of("event_ids", first))
+            for original, (number, _) in group:
+                if original in names:
+                    yield number, "its original_event_id is of an event that did not confirm this redemption"
 
     def accrued_of(self, bucket: int) -> Iterator[tuple[bytes, int, int, int, int]]:
         """(k, event number, capped term, share, worth told), in the order of recording."""

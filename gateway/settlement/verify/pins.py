@@ -105,6 +105,8 @@ def read_known(folder: Path) -> Expected | None:
         return None
     except (OSError, ValueError) as error:
         raise Unusable(f"{path} cannot be read: {error}") from None
+    if not path.is_file():  # a pipe that came with the statements would keep us waiting for good
+        raise Unusable(f"{path} is not a file")
     found = _read_object(path, "a file of known statements")
     keys, partner, bank = found.get("keys"), found.get("partner"), found.get("bank")
     right = found.keys() == {"bank", "format", "keys", "partner"} and found["format"] == KNOWN_FORMAT

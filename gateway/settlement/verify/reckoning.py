@@ -43,6 +43,7 @@ class Reckoning:
     ranks: dict[str, int] = field(default_factory=dict)
     funded: dict[str, int] = field(default_factory=dict)
     known: dict[int, Known] = field(default_factory=dict)
+    highest: int = 0
     first_recorded_ms: int | None = None
     latest: tuple[int, str] = NEVER
     bank_owes_minor: int = 0
@@ -64,6 +65,7 @@ class Reckoning:
             ):  # fmt: skip
                 self.tell(f"opening: version {known.number} of {shown(known.contract)} is not that of the contracts")
             self.known[known.number] = known
+            self.highest = max(self.highest, known.number)
         if len(names := {known.contract for known in self.known.values()}) > 1:
             self.tell(f"opening: versions are of several contracts: {', '.join(map(shown, sorted(names)))}")
 
@@ -88,6 +90,7 @@ class Reckoning:
                 self.tell(f"event {shown(told.event_id)}: {refusal}")
             known = Known(told.contract, told.version, told.sha256, told.start_ms, since=told.number)
             self.known.setdefault(told.version, known)
+            self.highest = max(self.highest, told.version)
         for version, (number, event_id) in found.named.items():
             if not self._known_before(version, number):
                 self.tell(f"event {shown(event_id)}: version {version} of the contract was not known before it")
@@ -103,11 +106,11 @@ class Reckoning:
         number = told.version
         if number in self.known:
             raise Refused(f"version {number} of the contract is recorded a second time")
-        if self.known and number < max(self.known):
-            raise Refused(f"version {number} of the contract is recorded after version {max(self.known)}")
-        for known in self.known.values():
-            if known.contract != told.contract:
-                raise Refused(f"contract is {shown(told.contract)}, the partner's is {shown(known.contract)}")
+        if number < self.highest:
+            raise Refused(f"version {number} of the contract is recorded after version {self.highest}")
+        first = next(iter(self.known.values()), None)  # none is known that was of another contract
+        if first is not None and first.contract != told.contract:
+            raise Refused(f"contract is {shown(told.contract)}, the partner's is {shown(first.contract)}")
         if not self.known:
             self.first_recorded_ms = told.recorded_ms
         if told.recorded_ms == self.first_recorded_ms:

@@ -105,11 +105,20 @@ def _read(path: Path, workers: int) -> Found:
     try:
         if not path.is_file():
             raise Unusable(f"{path} is not a file")
-        return read_statement(path, workers=workers)
+        before = _state(path)
+        found = read_statement(path, workers=workers)
+        if _state(path) != before:  # it was read in pieces, and hashed beside: of several files nothing is said
+            raise Unusable(f"{path} was changed while it was read: check it again")
+        return found
     except (OSError, ValueError) as error:
         raise Unusable(f"{path} cannot be read: {error}") from None
     except WorkerLost as lost:
         raise Unusable(f"{path}: {lost}") from None
+
+
+def _state(path: Path) -> tuple[int, int, int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 # --- whose they are ---------------------------------------------------------------------------------------------------

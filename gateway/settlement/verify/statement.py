@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ class _Reading:
         with self.found.telling("accrued"):
             derived = self._accrued()
         closing = reckoning.closing(totals["carried_out_minor"], accrued=derived)
-        for fault in [*compare("totals", manifest.totals, totals), *compare("closing", manifest.closing, closing)]:
+        for fault in chain(compare("totals", manifest.totals, totals), compare("closing", manifest.closing, closing)):
             self.found.tell(fault)
         if reckoning.other_currencies:
             counts = ", ".join(f"{c} {n}" for c, n in sorted(reckoning.other_currencies.items()))

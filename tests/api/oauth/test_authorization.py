@@ -9,6 +9,14 @@ from tests.unit.oauth.signing import ISSUER
 
 
 # --- the yes -----------------------------------------------------------------------------------------------------
+async def test_a_customer_reads_who_asks_in_the_language_of_the_browser(server: Server) -> None:
+    browser = server.browser()
+    browser.http.headers["accept-language"] = "zh-CN,zh;q=0.9"
+    page = await browser.open(await server.push(await server.consent("account-access")))
+    assert "泊客城市停车" in page.text
+    assert "ParkCo City Parking" not in page.text
+
+
 @pytest.mark.parametrize("kind", ["account-access", "domestic-vrp"])
 async def test_a_customer_consents_and_the_partner_gets_tokens(server: Server, kind: str) -> None:
     consent = await server.consent(kind)
@@ -17,7 +25,7 @@ async def test_a_customer_consents_and_the_partner_gets_tokens(server: Server, k
     page = await browser.open(request_uri)
     assert page.status_code == 200
     assert "ParkCo City Parking" in page.text
-    assert "泊客城市停车" in page.text
+    assert "泊客城市停车" not in page.text  # one language at a time
     assert (await browser.log_in()).status_code == 303
     assert browser.page is not None
     assert 'id="consent-form"' in browser.page.text

@@ -58,6 +58,15 @@ async def test_a_name_guessed_at_from_one_address_has_to_wait_longer_and_longer(
     assert waits[2] > waits[1] > waits[0]
 
 
+async def test_a_wait_of_a_clock_that_has_gone_back_a_day_is_over_and_the_count_goes_on(server: Server) -> None:
+    for _ in range(HERE.free + 1):
+        await guess(server, "198.51.100.7")
+    assert (await guess(server, "198.51.100.7")).status_code == 429
+    await server.sql("UPDATE login_failure SET last_ms = last_ms + 86400000, next_ms = next_ms + 86400000")
+    assert (await guess(server, "198.51.100.7")).status_code == 400
+    assert (await guess(server, "198.51.100.7")).status_code == 429, "it has failed once more"
+
+
 async def test_a_right_passcode_during_the_wait_tells_nothing(server: Server) -> None:
     for _ in range(HERE.free + 1):
         await guess(server, "198.51.100.1")
@@ -95,6 +104,18 @@ async def test_one_address_that_tries_many_names_uses_up_nobody_elses_log_ins(
     found = [(await guess(server, "198.51.100.77", login=f"name-{number}")).status_code for number in range(14)]
     assert (found[:4], 429 in found[4:]) == ([400] * 4, True)
     assert (await guess(server, "203.0.113.77", passcode="246810")).status_code == 303
+
+
+async def test_customers_behind_one_address_who_get_it_right_do_not_use_it_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mobile network shows thousands of customers under one address."""
+    monkeypatch.setattr(login_guard, "ADDRESS_LOGINS", Rate(1, 3))
+    for number in range(12):
+        name = f"demo-{number % 4 + 1}"
+        assert (await guess(server, "198.51.100.91", login=name, passcode="246810")).status_code == 303
+    answers = {(await guess(server, "198.51.100.91", login=f"nobody-{number}")).status_code for number in range(6)}
+    assert answers == {400, 429}
 
 
 async def test_a_known_browser_has_a_count_of_its_own(server: Server) -> None:

@@ -12,10 +12,11 @@ from gateway.corebank.sandbox.bank import SandboxBank
 from tests.api.oauth.conftest import PAYEE, SETTLEMENT, VRP, Server
 
 
-async def consent_page(server: Server, *, written: str = "Tax Office") -> httpx.Response:
+async def consent_page(server: Server, *, written: str = "Tax Office", language: str = "en") -> httpx.Response:
     account = {"Name": written, "Identification": SETTLEMENT, "SchemeName": "x"}
     body = {**VRP, "Initiation": {"CreditorAccount": account}}
     browser = server.browser()
+    browser.http.headers["accept-language"] = language
     await browser.open(await server.push(await server.consent("domestic-vrp", body=body)))
     await browser.log_in()
     assert browser.page is not None
@@ -26,7 +27,7 @@ async def test_the_payee_is_who_the_bank_has_registered(server: Server) -> None:
     """A partner may write any name, and call itself any: the money goes to the account that it agreed with the bank."""
     text = (await consent_page(server)).text
     assert f"Collect payments to {PAYEE}: so the bank has registered the holder of the account **** 8888" in text
-    assert f"向“{PAYEE}”付款" in text
+    assert f"向“{PAYEE}”付款" in (await consent_page(server, language="zh-CN")).text
     assert "calls the payee “Tax Office”; that is not the name that the bank has registered" in text
     assert "Collect payments to Tax Office" not in text
 

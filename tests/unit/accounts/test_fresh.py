@@ -56,6 +56,14 @@ async def test_a_balance_is_told_for_a_second_and_then_asked_for_again(bank: Ban
     assert (later.body, bank.questions) == (b"0.90", 2)
 
 
+async def test_a_balance_of_a_clock_that_has_gone_back_is_asked_for_again(bank: Bank, fresh: FreshBalances) -> None:
+    await fresh.get("a", now_ms=NOW_MS + 86_400_000)
+    bank.minor = 90
+    later = await fresh.get("a", now_ms=NOW_MS)
+    assert later is not None
+    assert later.body == b"0.90"
+
+
 async def test_many_askers_are_one_question(bank: Bank, fresh: FreshBalances) -> None:
     bank.answering.clear()
     asking = [asyncio.create_task(fresh.get("a", now_ms=NOW_MS)) for _ in range(20)]

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.chores import RowsFailed
 from gateway.database import Database
 from gateway.discounts.model import RedemptionState
 from gateway.parking.charge import ChargeNotPaid, RefundExceedsCharge, RefundRunning, refund_parts
@@ -74,6 +75,20 @@ async def test_a_refund_whose_terms_cannot_be_read_delays_nobody_elses(
     assert await lot.counter.resume_refunds_due(NOW_MS + 2 * HOUR_MS) == 1
     assert await lot.redemption(poisoned) is RedemptionState.REVERSED
     assert sum(lot.bank.given.values()) == poisoned.payable_minor + other.payable_minor
+
+
+async def test_a_refund_that_breaks_its_driver_drops_none_of_the_run(database: Database) -> None:
+    lot = lot_with(database, "ACSC", discounts=())
+    paid = [await lot.barrier.charge(await lot.park(plate), now_ms=NOW_MS) for plate in "pqr"]
+    lot.bank.answers = ["PDNG"]
+    for charge in paid:
+        await refund(lot, charge, 1200, key=charge.charge_id)
+    lot.bank.answers = [RuntimeError("nonsense"), "ACSC"]
+    with pytest.raises(RowsFailed, match="1 of 3"):
+        await lot.counter.resume_refunds_due(NOW_MS + HOUR_MS)
+    assert sum(lot.bank.given.values()) == 2400
+    assert await lot.counter.resume_refunds_due(NOW_MS + 2 * HOUR_MS) == 1
+    assert sum(lot.bank.given.values()) == 3600
 
 
 async def test_what_is_not_paid_is_not_refunded(database: Database) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway import metrics
+from gateway.chores import RowsFailed
 from gateway.database import Database
 from gateway.discounts.model import RedemptionState
 from gateway.discounts.redemption import HoldExpired
@@ -37,6 +38,13 @@ async def test_a_crash_between_hold_and_payment_is_taken_up_by_the_chore(databas
     )
     assert (await resumed(lot, charge)).state is ChargeState.SUCCESS
     assert await lot.redemption(charge) is RedemptionState.CONFIRMED
+
+
+async def test_a_charge_of_a_clock_that_has_gone_back_a_day_is_taken_up_at_once(database: Database) -> None:
+    lot = lot_with(database, "ACSC")
+    charge = await begun(lot)
+    assert await lot.barrier.resume_charges_due(NOW_MS - 24 * HOUR_MS) == 1
+    assert (await lot.charge_now(charge)).state is ChargeState.SUCCESS
 
 
 async def test_a_crash_before_the_charge_is_written_leaves_a_hold_that_runs_out(database: Database) -> None:
@@ -129,6 +137,22 @@ async def test_one_charge_that_cannot_be_decided_does_not_stop_the_others(databa
     assert (await resumed(lot, second)).state is ChargeState.SUCCESS
     assert (await lot.charge_now(first)).state is ChargeState.ACCEPTED
     assert await lot.redemption(first) is RedemptionState.HELD
+
+
+async def test_a_charge_that_breaks_its_driver_drops_none_of_the_run(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bug, or a bank that answers nonsense, at one row: the others of that run used to be left for their next try."""
+    lot = lot_with(database, "PDNG")
+    parked = [await lot.barrier.charge(await lot.park(plate), now_ms=NOW_MS) for plate in "pqr"]
+    lot.bank.answers = [RuntimeError("nonsense"), "ACSC"]
+    with pytest.raises(RowsFailed, match="1 of 3"):
+        await lot.barrier.resume_charges_due(NOW_MS + HOUR_MS)
+    states = {charge.charge_id: (await lot.charge_now(charge)).state for charge in parked}
+    (left,) = (charge_id for charge_id, state in states.items() if state is ChargeState.ACCEPTED)
+    assert sorted(states.values()) == [ChargeState.ACCEPTED, ChargeState.SUCCESS, ChargeState.SUCCESS]
+    assert left in capsys.readouterr().out
+    assert await lot.barrier.resume_charges_due(NOW_MS + 2 * HOUR_MS) == 1
 
 
 async def test_an_order_that_the_partner_has_used_up_itself_is_charged_in_full(database: Database) -> None:

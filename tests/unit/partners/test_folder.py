@@ -32,6 +32,8 @@ FAULTS = [
     (PARTNER, 'use = "trader"', 'use = "trader"\nallow = { bonus = 1 }', "$.policy.allow", "unknown field `bonus`"),
     (PARTNER, 'id = "line-2"', 'id = "line-1"', "$.site[1].id", "the id of another site"),
     (PARTNER, 'name = "Line 2"\nmcc = "4111"', 'name = "Line 2"\nmcc = "41"', "$.site[1].mcc", "matching regex"),
+    (PARTNER, 'name = "Metro"\n', 'name = "Me\\u202Etro"\n', "$.partner.name", "holds U+202E"),
+    (CONTRACT, '"A ride for one fen"', '"""A ride\nfor one fen"""', "$.discount[0].title", "holds U+000A"),
     (PARTNER, 'scopes = ["discounts"]', 'scopes = ["wishes"]', "$.app[0].scopes[0]", "does not open 'wishes'"),
     (PARTNER, 'scopes = ["discounts"]', 'scopes = ["parking"]', "$.app[0].scopes[0]", "does not open 'parking'"),
     (PARTNER, 'name = "Server"', 'name = "Server"\nauth_method = "client_secret_basic"',

@@ -111,7 +111,7 @@ async def test_a_partner_applied_to_a_running_sandbox_gets_keys_at_once_and_stay
     (tmp_path / "partners/tramco").mkdir()
     (tmp_path / "partners/tramco/partner.toml").write_text(shop)
     settings = settings_for(home, database_url)
-    await apply_to(database, tmp_path, settings, remove=False, actor="test")
+    await apply_to(database, tmp_path, settings, remove=False, actor="test", reason="a partner more")
     credentials = json.loads((home / "sandbox/tramco.json").read_text())
     assert credentials["issuer"] == settings.issuer
     await provision(settings)  # a restart, whose own folder does not have it

@@ -1,26 +1,17 @@
 """Collecting under a mandate, on a real database and the sandbox bank: once, within limits, whatever the bank says."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from gateway.consents import store as consents
 from gateway.consents.consent import ConsentNotInForce
-from gateway.database import Database
 from gateway.payments.limits import ControlParameterBreached
 from gateway.payments.mandate import PaymentDiffersFromConsent
-from gateway.payments.paying import GRACE_MS, NEVER_ARRIVED, ORDER_LIFE_MS
+from gateway.payments.paying import NEVER_ARRIVED, ORDER_LIFE_MS
 from gateway.payments.refunding import RefundExceedsPayment
 from gateway.refusal import ForeignResource, StateConflict, UnknownResource
-from tests.tills import NOW_MS, Takings, open_takings, vrp_body
-
-
-@pytest.fixture
-async def takings(bare_database: Database) -> AsyncIterator[Takings]:
-    bank_database = await Database.connect(bare_database.url, pool_size=4)
-    yield await open_takings(bare_database, bank_database)
-    await bank_database.close()
+from tests.tills import ASKED_AFTER_S, NOW_MS, Takings, vrp_body
 
 
 async def test_a_payment_moves_money_and_is_booked(takings: Takings) -> None:
@@ -172,8 +163,11 @@ async def test_an_order_that_never_arrived_is_rejected_after_its_grace_and_never
     await takings.fault("lose_request")
     again = [await takings.collect(mandate.consent_id, 1250, payment_id="pay_1") for _ in range(3)]
     assert [answer.status for answer in again] == ["PDNG", "PDNG", "PDNG"]
-    assert await takings.settle(after_ms=GRACE_MS - 1) == 1
-    late = await takings.collect(mandate.consent_id, 1250, payment_id="pay_1", now_ms=NOW_MS + GRACE_MS)
+    for after_s in ASKED_AFTER_S[:-1]:
+        assert await takings.settle(after_ms=after_s * 1_000) == 1
+    assert (await takings.collect(mandate.consent_id, 1250, payment_id="pay_1")).status == "PDNG"
+    assert await takings.settle(after_ms=ASKED_AFTER_S[-1] * 1_000) == 1
+    late = await takings.collect(mandate.consent_id, 1250, payment_id="pay_1")
     assert (late.status, late.reason) == ("RJCT", NEVER_ARRIVED)
     assert (await takings.used(), await takings.spent(), await takings.booked()) == ([0], 0, 0)
     assert await takings.sql("SELECT 1 FROM sandbox_bank.bank_order") == []
@@ -191,7 +185,8 @@ async def test_an_order_that_the_bank_leaves_pending_stays_so_however_long(takin
     mandate = await takings.mandate()
     await takings.fault("pend")
     assert (await takings.collect(mandate.consent_id, 1250)).status == "PDNG"
-    assert await takings.settle(after_ms=GRACE_MS * 60) == 1
+    assert await takings.settle(after_ms=3_600_000) == 1
+    await takings.settle_for_good()
     assert [row["status"] for row in await takings.sql("SELECT status FROM payment")] == ["PDNG"]
     assert await takings.used() == [1250]
 
@@ -201,7 +196,7 @@ async def test_a_silent_order_is_asked_for_less_and_less_often(takings: Takings)
     await takings.fault("pend")
     await takings.collect(mandate.consent_id, 1250)
     asked = [after_s for after_s in range(1, 200) if await takings.settle(after_ms=after_s * 1_000)]
-    assert asked == [2, 4, 8, 16, 32, 64, 128]
+    assert asked == [*ASKED_AFTER_S, 128]
 
 
 # --- giving back -------------------------------------------------------------------------------------------------
@@ -250,7 +245,7 @@ async def test_a_refund_that_was_not_answered_is_asked_for(
     paid = await takings.collect((await takings.mandate()).consent_id, 1_000)
     await takings.fault(effect)
     assert (await takings.refund(paid.payment_id, 300, refund_id="rfd_1")).status == "PDNG"
-    assert await takings.settle(after_ms=GRACE_MS) == 1
+    await takings.settle_for_good()
     assert (await takings.refund(paid.payment_id, 300, refund_id="rfd_1")).status == status
     assert await takings.spent() == await takings.booked() == left
     [row] = await takings.sql("SELECT refunded_minor FROM payment")

@@ -54,6 +54,8 @@ def test_a_clock_that_was_set_back_does_not_shut_anybody_out_for_long(limiter: L
     for _ in range(5):
         limiter.check("a", TEN, now_ms=NOW + 86_400_000)
     assert limiter.check("a", TEN, now_ms=NOW) == 100  # as full as this rate can be, not a day
+    assert limiter.check("a", TEN, now_ms=NOW + 99) == 1
+    assert limiter.check("a", TEN, now_ms=NOW + 100) == 0, "it has become emptier meanwhile"
 
 
 @given(

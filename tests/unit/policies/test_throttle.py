@@ -31,6 +31,24 @@ def test_a_look_takes_nothing() -> None:
     assert through(throttle, "a") == 3
 
 
+def test_what_is_given_back_can_be_taken_again_and_nothing_more() -> None:
+    throttle = Throttle(None, secret=b"s")
+    throttle.give_back("a", RATE)  # nothing was taken
+    assert through(throttle, "a") == 3
+    throttle.give_back("b", RATE)
+    assert through(throttle, "a") == 0
+    throttle.give_back("a", RATE)
+    assert through(throttle, "a") == 1
+
+
+@pytest.mark.parametrize("take", [True, False])
+def test_a_clock_that_was_set_back_does_not_shut_anybody_out_for_long(take: bool) -> None:
+    throttle = Throttle(None, secret=b"s")
+    assert through(throttle, "a", now_ms=NOW + 86_400_000) == 3
+    assert throttle.wait_ms("a", RATE, now_ms=NOW, take=take) == 1000
+    assert throttle.wait_ms("a", RATE, now_ms=NOW + 1000, take=take) == 0
+
+
 def test_keys_do_not_share_a_rate() -> None:
     throttle = Throttle(None, secret=b"s")
     assert through(throttle, "a") == 3

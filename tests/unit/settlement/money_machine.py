@@ -30,7 +30,7 @@ from gateway.partners.snapshot import SnapshotKeeper
 from gateway.settings import Settings
 from gateway.settlement.day_closing import DayClosing
 from gateway.settlement.days_api import DaysApi
-from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, RefuseStatement, SettlementOps
+from gateway.settlement.ops_api import ApproveStatement, CalculateStatement, SettlementOps
 from gateway.settlement.posting import CommissionBooking
 from gateway.settlement.sealed_files import SealedFiles
 from gateway.settlement.statement_work import StatementCalculation, StatementProcesses, StatementRemaking
@@ -173,7 +173,7 @@ class Bank:
         await self.ops.issue(self._call(CHECKER, Decision("both looked"), StatementId=statement_id))
 
     async def refuse(self, statement_id: str) -> None:
-        await self.ops.refuse(self._call(CHECKER, RefuseStatement("not today"), StatementId=statement_id))
+        await self.ops.refuse(self._call(CHECKER, Decision("not today"), StatementId=statement_id))
 
     async def work(self) -> None:
         """Every job that is due or waits for another try, until none is left."""

@@ -75,6 +75,28 @@ def on(folder: str, name: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("late_ms", "worth"), [(0, 27), (1, 0)])
+def test_spend_at_the_last_moment_of_its_window_is_paid_and_a_moment_later_is_not(
+    tmp_path: Path, late_ms: int, worth: int
+) -> None:
+    record = made.started()
+    told = record.goal("SPEND", spend=9000, late_days=30)
+    assert told is not None
+    told["data"]["anchor_at_ms"] -= late_ms
+    assert [line["amount_minor"] for line in made.lines_of(made.statement(tmp_path, record.events, record.terms))] == [
+        worth
+    ]
+
+
+@pytest.mark.parametrize(("spend", "worth"), [(166, 0), (167, 1), (499, 1), (500, 2), (833, 2), (834, 3)])
+def test_half_a_minor_unit_of_a_share_rounds_up(tmp_path: Path, spend: int, worth: int) -> None:
+    """30 basis points: 500 is worth one and a half."""
+    record = made.started()
+    record.goal("SPEND", spend=spend)
+    written = made.statement(tmp_path, record.events, record.terms)
+    assert [line["amount_minor"] for line in made.lines_of(written)] == [worth]
+
+
 @given(HISTORY)
 @quick
 def test_lines_and_closing_are_those_of_the_rules_for_any_record(steps: list[Any]) -> None:

@@ -72,6 +72,16 @@ def test_parts_hold_every_leaf_in_order_and_the_manifest_says_what_they_are(tmp_
     assert written.line_count == sum(told["lines"] for told in manifest["parts"])
 
 
+def test_parts_of_just_the_limit_are_one_json_and_one_byte_more_is_an_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    day, _ = large(tmp_path, 100)
+    size = sum(map(len, read(settled(tmp_path / "s", day))[1]))
+    for limit, small in ((size, True), (size - 1, False)):
+        monkeypatch.setattr(statement, "ONE_JSON_BYTES", limit)
+        assert (settled(tmp_path / str(limit), day).file.read_bytes()[0] == ord("{")) == small
+
+
 def test_a_remade_statement_has_the_same_bytes_whatever_its_stretches(tmp_path: Path) -> None:
     """The signature is kept; leaves, terms and opening are those of before."""
     day, _ = large(tmp_path, 20_000)

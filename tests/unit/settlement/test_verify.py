@@ -35,6 +35,29 @@ def test_the_example_of_the_rules_comes_out(tmp_path: Path) -> None:
     assert check(made.small(), tmp_path).accepted
 
 
+@pytest.mark.parametrize(("late_ms", "worth"), [(-1, 45), (0, 45), (1, 0)])
+def test_spend_at_the_last_moment_of_its_window_is_paid_and_a_moment_later_is_not(
+    tmp_path: Path, late_ms: int, worth: int
+) -> None:
+    anchor = drafts.NOON - 30 * drafts.DAY_MS - late_ms
+    made = simple(goal(1, "SPEND", spend=9000, anchor=anchor))
+    assert [line["amount_minor"] for line in lines_of(made)] == [worth]
+    assert check(made.small(), tmp_path).accepted
+    other = simple(goal(1, "SPEND", spend=9000, anchor=anchor), lines=at(0, put("amount_minor", 45 - worth)))
+    assert not check(other.small(), tmp_path).accepted
+
+
+def test_days_that_stand_in_another_order_are_refused_though_their_heads_are_a_chain(tmp_path: Path) -> None:
+    later = {"2025-01-04": [drafts.effective(0)], DAY: [goal(1)]}
+
+    def period(manifest: Json) -> None:
+        manifest["statement"] |= {"from_day": DAY, "to_day": "2025-01-04"}
+
+    for event in later["2025-01-04"]:
+        event["business_day"] = "2025-01-04"
+    assert "day 2025-01-02: it stands after 2025-01-04" in faults(statement(later, manifest=period), tmp_path)
+
+
 def test_a_statement_without_days_is_accepted(tmp_path: Path) -> None:
     before = simple()
     assert check(statement({}, before=before).small(), tmp_path).accepted
