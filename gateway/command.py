@@ -37,11 +37,6 @@ def said(reason: str) -> str:
     return reason
 
 
-def is_text(given: str) -> bool:
-    """Bytes that the terminal's encoding does not know come as halves of characters, which nothing can store."""
-    return all(not 0xD800 <= ord(character) <= 0xDFFF for character in given)
-
-
 Why = Annotated[str, typer.Option("--reason", help="Why; it stands in the audit trail.", callback=said)]
 
 
