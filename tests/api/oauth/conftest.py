@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from html import unescape
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -45,6 +46,7 @@ from gateway.routes import OPERATIONS
 from tests.conftest import settings_for, with_database
 from tests.unit.oauth.signing import ISSUER, KEYS, app, public_jwk
 
+_BROWSERS = count(1)
 CALLBACK = "https://parkco.example/cb?x=1"
 SETTLEMENT, PAYEE = "62228888", "ParkCo Parking (Shanghai) Ltd"  # the account agreed, and its holder as the bank knows
 VRP = {
@@ -140,7 +142,10 @@ class Server:
 
     # --- the customer's side -----------------------------------------------------------------------------------------
     def browser(self) -> "Browser":
-        transport = httpx.ASGITransport(app=self.edge, client=("127.0.0.1", 40000))
+        """At an address of its own: failed log-ins of the tests before are none of its concern."""
+        number = next(_BROWSERS)
+        address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        transport = httpx.ASGITransport(app=self.edge, client=(address, 40000))
         return Browser(httpx.AsyncClient(transport=transport, base_url=ISSUER))
 
     async def code(self, consent: Consent, **more: Any) -> str:

@@ -9,7 +9,6 @@ import pytest
 from gateway.consents.consent import Consent
 from gateway.partners.partner import PartnerState
 from tests.api.oauth.conftest import Browser, Server, hidden
-from tests.conftest import ISSUER
 
 
 @pytest.fixture(autouse=True)
@@ -20,9 +19,9 @@ async def afresh(server: Server) -> None:
 @pytest.fixture
 async def customer(server: Server) -> AsyncIterator[Browser]:
     """A browser at the page, nobody logged in."""
-    async with httpx.AsyncClient(transport=server.http._transport, base_url=ISSUER) as http:
-        browser = Browser(http)
-        browser.page = await http.get("/consents")
+    browser = server.browser()
+    async with browser.http:
+        browser.page = await browser.http.get("/consents")
         yield browser
 
 
