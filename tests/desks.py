@@ -1,18 +1,20 @@
 """A redemption desk over a real database with terms of the test's own, and short spellings of its requests."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.database import Database
 from gateway.discounts.desk import RedemptionDesk
 from gateway.discounts.model import Redemption
 from gateway.discounts.redemption import FinalOrder
+from gateway.ledger.store import trial_balance
 from gateway.money import Money
 from gateway.partners.contract import Contract
 from gateway.partners.contract_rules import from_document
 from gateway.partners.occasion import Occasion
 from gateway.partners.snapshot import Snapshot
+from gateway.refusal import Refusal
 
 NOW_MS = 1_790_000_000_000  # 2026-09-21T14:13:20Z, a Monday; 22:13 in Shanghai
 SECRET = bytes(32)
@@ -21,6 +23,10 @@ ONE_FEN: dict[str, Any] = {
     "max_off_minor": 2000,
     "fund": [{"party": "bank", "bps": 6000}, {"party": "partner", "bps": 4000}],
 }  # fmt: skip
+
+TEN_OFF = {"id": "ten", "title": "Ten off", "kind": "amount_off", "off_minor": 1000, "fund": ONE_FEN["fund"]}
+BUDGET = "budget|parkco-2026|first-park|CNY"  # the counter of ONE_FEN's budget
+LATE_MS = NOW_MS + 900_000  # a hold's time is over
 
 
 def contract(*discounts: dict[str, Any], version: int = 1, **head: Any) -> Contract:
@@ -92,3 +98,20 @@ async def counters(database: Database) -> dict[str, tuple[int, int, int]]:
 async def events(database: Database, kind: str) -> Sequence[Any]:
     async with database.connection() as conn:
         return list(await conn.fetch("SELECT * FROM event WHERE type = $1 ORDER BY seq", kind))
+
+
+def limited(**limits: int) -> Contract:
+    return contract({**ONE_FEN, "limits": limits})
+
+
+async def balances(database: Database) -> dict[str, int]:
+    async with database.connection() as conn:
+        return {b.account: b.balance_minor for b in await trial_balance(conn)}
+
+
+async def refusal_of(awaitable: Awaitable[Any]) -> Refusal | None:
+    try:
+        await awaitable
+    except Refusal as refusal:
+        return refusal
+    return None

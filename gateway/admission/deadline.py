@@ -3,7 +3,6 @@
 When it passes, the request's task is cancelled where it waits and answers 503. That cancels its own wait only: a batch
 that its row was gathered into goes on for the neighbours. Nobody knows then whether the row was committed, so the
 answer says to send the same request again with the same key.
-
 """
 
 import asyncio

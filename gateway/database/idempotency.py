@@ -61,6 +61,21 @@ async def claim(conn: Connection, request: KeyedRequest, *, resource_id: str) ->
     return first if first is not None else await claim(conn, request, resource_id=resource_id)  # it expired meanwhile
 
 
+async def made_by_key(conn: Connection, request: KeyedRequest, *, table: str, column: str) -> str | None:
+    """The id in `column` of the row of `table` that this key has made; its operation makes all rows there.
+
+    Raises IdempotencyKeyReused.
+    """
+    row = await conn.fetchrow(
+        f"SELECT {column} AS made, request_hash FROM {table} WHERE partner_id = $1 AND idempotency_key = $2",  # noqa: S608
+        request.partner_id, request.key,
+    )  # fmt: skip
+    if row is None:
+        return None
+    request.check_same(row["request_hash"])
+    return str(row["made"])
+
+
 async def lookup(conn: Connection, request: KeyedRequest) -> str | None:
     """The resource that the key stands for already; None when it is new. Raises IdempotencyKeyReused."""
     first = await conn.fetchrow(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from asyncpg import Record
 
 from gateway.database import Connection
-from gateway.database.idempotency import KeyedRequest
+from gateway.database.idempotency import KeyedRequest, made_by_key
 from gateway.parking.charge import RETRY_MS
 from gateway.parking.model import Charge, ChargeState, Refund, RefundState
 
@@ -29,14 +29,8 @@ async def add_charge(conn: Connection, charge: Charge, keyed: KeyedRequest) -> N
 
 async def charge_by_key(conn: Connection, keyed: KeyedRequest) -> Charge | None:
     """The charge that this key has made. Raises IdempotencyKeyReused."""
-    row = await conn.fetchrow(
-        "SELECT charge_id, request_hash FROM parking_charge WHERE partner_id = $1 AND idempotency_key = $2",
-        keyed.partner_id, keyed.key,
-    )  # fmt: skip
-    if row is None:
-        return None
-    keyed.check_same(row["request_hash"])
-    return await get_charge(conn, row["charge_id"])
+    charge_id = await made_by_key(conn, keyed, table="parking_charge", column="charge_id")
+    return await get_charge(conn, charge_id) if charge_id is not None else None
 
 
 async def find_charge(conn: Connection, charge_id: str) -> Charge | None:
@@ -95,14 +89,8 @@ async def due_charges(conn: Connection, *, now_ms: int, limit: int) -> Sequence[
 
 async def refund_by_key(conn: Connection, keyed: KeyedRequest) -> Refund | None:
     """The refund that this key has made. Raises IdempotencyKeyReused."""
-    row = await conn.fetchrow(
-        "SELECT refund_id, request_hash FROM parking_refund WHERE partner_id = $1 AND idempotency_key = $2",
-        keyed.partner_id, keyed.key,
-    )  # fmt: skip
-    if row is None:
-        return None
-    keyed.check_same(row["request_hash"])
-    return await get_refund(conn, row["refund_id"])
+    refund_id = await made_by_key(conn, keyed, table="parking_refund", column="refund_id")
+    return await get_refund(conn, refund_id) if refund_id is not None else None
 
 
 async def add_refund(conn: Connection, refund: Refund, keyed: KeyedRequest) -> bool:

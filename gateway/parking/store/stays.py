@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from asyncpg import Record
 
 from gateway.database import Connection
-from gateway.database.idempotency import KeyedRequest
+from gateway.database.idempotency import KeyedRequest, made_by_key
 from gateway.parking.model import Agreement, BlockReason, Session, SessionStatus
 
 _AGREEMENT = """agreement_id, partner_id, plate_digest, plate_masked, consent_id, subject_token, status,
@@ -125,14 +125,8 @@ async def find_session(conn: Connection, session_id: str) -> Session | None:
 
 async def session_by_key(conn: Connection, keyed: KeyedRequest) -> Session | None:
     """The session that this key has made. Raises IdempotencyKeyReused."""
-    row = await conn.fetchrow(
-        "SELECT session_id, request_hash FROM parking_session WHERE partner_id = $1 AND idempotency_key = $2",
-        keyed.partner_id, keyed.key,
-    )  # fmt: skip
-    if row is None:
-        return None
-    keyed.check_same(row["request_hash"])
-    return await find_session(conn, row["session_id"])
+    session_id = await made_by_key(conn, keyed, table="parking_session", column="session_id")
+    return await find_session(conn, session_id) if session_id is not None else None
 
 
 async def lock_session(conn: Connection, session_id: str) -> Session:

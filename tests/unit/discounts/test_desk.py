@@ -15,40 +15,25 @@ from gateway.discounts.desk import UnknownOffer
 from gateway.discounts.limits import CustomerLimitReached, DayBudgetExhausted, OfferExhausted, PlateLimitReached
 from gateway.discounts.model import Redemption, RedemptionState
 from gateway.jsonio import decode
-from gateway.ledger.store import trial_balance
 from gateway.refusal import ForeignResource, Refusal, UnknownResource
 from tests.desks import (
+    BUDGET,
     NOW_MS,
     ONE_FEN,
+    balances,
     confirm,
     contract,
     counters,
     desk_with,
     events,
     hold,
+    limited,
+    refusal_of,
     release,
     reverse,
 )
 
 DAY_MS = 86_400_000
-BUDGET = "budget|parkco-2026|first-park|CNY"
-
-
-def limited(**limits: int) -> Any:
-    return contract({**ONE_FEN, "limits": limits})
-
-
-async def balances(database: Database) -> dict[str, int]:
-    async with database.connection() as conn:
-        return {b.account: b.balance_minor for b in await trial_balance(conn)}
-
-
-async def refusal_of(awaitable: Any) -> Refusal | None:
-    try:
-        await awaitable
-    except Refusal as refusal:
-        return refusal
-    return None
 
 
 # --- the straight way ----------------------------------------------------------------------------------------------

@@ -1,44 +1,23 @@
 """The keys of holds and steps: the same request again is the same effect, another one is refused."""
 
 import asyncio
-from typing import Any
 
 from gateway.database import Database
 from gateway.database.idempotency import IdempotencyKeyReused
 from gateway.discounts.limits import OfferExhausted
 from gateway.discounts.model import RedemptionState
-from gateway.ledger.store import trial_balance
-from gateway.refusal import Refusal
 from tests.desks import (
-    ONE_FEN,
+    BUDGET,
     confirm,
-    contract,
     counters,
     desk_with,
     events,
     hold,
+    limited,
+    refusal_of,
     release,
     reverse,
 )
-
-BUDGET = "budget|parkco-2026|first-park|CNY"
-
-
-def limited(**limits: int) -> Any:
-    return contract({**ONE_FEN, "limits": limits})
-
-
-async def balances(database: Database) -> dict[str, int]:
-    async with database.connection() as conn:
-        return {b.account: b.balance_minor for b in await trial_balance(conn)}
-
-
-async def refusal_of(awaitable: Any) -> Refusal | None:
-    try:
-        await awaitable
-    except Refusal as refusal:
-        return refusal
-    return None
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------

@@ -10,10 +10,20 @@ from gateway.discounts.limits import CustomerUnknown, OrderHasOffer
 from gateway.discounts.model import Redemption
 from gateway.discounts.redemption import HoldExpired
 from gateway.partners.store import know_customers
-from tests.desks import NOW_MS, ONE_FEN, confirm, contract, counters, desk_with, events, hold, release, reverse
-
-LATE_MS = NOW_MS + 900_000
-TEN_OFF = {"id": "ten", "title": "Ten off", "kind": "amount_off", "off_minor": 1000, "fund": ONE_FEN["fund"]}
+from tests.desks import (
+    LATE_MS,
+    NOW_MS,
+    ONE_FEN,
+    TEN_OFF,
+    confirm,
+    contract,
+    counters,
+    desk_with,
+    events,
+    hold,
+    release,
+    reverse,
+)
 
 
 async def test_one_order_takes_one_offer_until_it_is_given_back(database: Database) -> None:

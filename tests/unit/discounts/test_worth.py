@@ -17,11 +17,22 @@ from gateway.ids import new_id
 from gateway.money import CurrencyDiffers
 from gateway.partners.occasion import UnknownSite
 from gateway.partners.snapshot import TermsUnreadable
-from tests.desks import NOW_MS, ONE_FEN, confirm, contract, counters, desk_with, events, hold, release, reverse
+from tests.desks import (
+    LATE_MS,
+    NOW_MS,
+    ONE_FEN,
+    TEN_OFF,
+    confirm,
+    contract,
+    counters,
+    desk_with,
+    events,
+    hold,
+    release,
+    reverse,
+)
 
 HOUR_MS = 3_600_000
-LATE_MS = NOW_MS + 900_000
-TEN_OFF = {"id": "ten", "title": "Ten off", "kind": "amount_off", "off_minor": 1000, "fund": ONE_FEN["fund"]}
 FUND = "fund|parkco-2026|first-park|CNY|"
 
 
