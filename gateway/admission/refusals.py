@@ -105,10 +105,8 @@ class TooManyFiles(Refusal):
     """A partner's files that arrive at once: each is kept in memory until it is whole."""
 
     status, code, ob_code, outcome = 429, "too_many_files", "D007", "rate_limited"
+    retry_after_s = 5
     title = "Too many of your files arrive at once; send one after the other"
-
-    def __init__(self) -> None:
-        super().__init__(headers=(("retry-after", "5"),))
 
 
 class BodyTooSlow(Refusal):

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from gateway.database import Connection
+from gateway.database.due import is_due
 from gateway.ids import new_id
 from gateway.jobs.model import PAUSES_S, Job, Wish
 
 _JOB = """job_id, kind, subject, lane, day, statement_id, partner_id, state, attempts, failure, next_try_at_ms,
     requested_by, requested_at_ms, finished_at_ms"""
+_DUE = is_due("next_try_at_ms", now="$2", longest_ms=str(max(PAUSES_S) * 1000))
 _LANE_SPACE = 0x6A6F62  # seed of the lanes' lock numbers: "job"
 LANES_LOOKED_AT = 200  # lanes with something due, oldest first; those that others work in are passed over
 
@@ -59,17 +61,12 @@ async def due(conn: Connection, kind: str, *, now_ms: int) -> list[Job]:
     """The oldest job of each lane that has something to do; RUNNING ones too, as their process may have died."""
     rows = await conn.fetch(
         f"""SELECT {_JOB} FROM (SELECT DISTINCT ON (lane) {_JOB} FROM job
-              WHERE kind = $1 AND state IN ('WAITING', 'RUNNING') AND {_due("$2")}
+              WHERE kind = $1 AND state IN ('WAITING', 'RUNNING') AND {_DUE}
               ORDER BY lane, requested_at_ms, job_id) AS first
             ORDER BY requested_at_ms, job_id LIMIT {LANES_LOOKED_AT}""",
         kind, now_ms,
     )  # fmt: skip
     return [Job(**row) for row in rows]
-
-
-def _due(now: str) -> str:
-    """A try further ahead than any pause was set by a clock that has gone back since: it is due too."""
-    return f"(next_try_at_ms <= {now} OR next_try_at_ms > {now} + {max(PAUSES_S) * 1000})"
 
 
 async def enter_lane(conn: Connection, lane: str) -> bool:
@@ -85,7 +82,7 @@ async def begin(conn: Connection, job_id: str, *, now_ms: int) -> Job | None:
     """In its lane: one attempt more. None: it was ended or put off meanwhile."""
     row = await conn.fetchrow(
         f"""UPDATE job SET state = 'RUNNING', attempts = attempts + 1
-            WHERE job_id = $1 AND state IN ('WAITING', 'RUNNING') AND {_due("$2")} RETURNING {_JOB}""",
+            WHERE job_id = $1 AND state IN ('WAITING', 'RUNNING') AND {_DUE} RETURNING {_JOB}""",
         job_id, now_ms,
     )  # fmt: skip
     return Job(**row) if row else None

@@ -7,6 +7,7 @@ from asyncpg import Record
 
 from gateway.corebank.port import OrderOutcome, OrderStatus
 from gateway.database import Connection
+from gateway.database.due import is_due
 from gateway.database.expiry import Expiry
 from gateway.money import Money
 from gateway.payments.limits import Use
@@ -14,6 +15,7 @@ from gateway.payments.model import Order, Payment, Refund
 
 _PAYMENT = """payment_id, partner_id, consent_id, debtor_account_id, creditor_account, amount_minor, currency,
     reference, mcc, request, status, reason, refunded_minor, created_ms, changed_ms, tries"""
+_DUE = is_due("next_try_ms", now="$1", longest_ms="$3")
 _REFUND = """r.refund_id, r.payment_id, r.partner_id, r.amount_minor, p.currency, r.status, r.reason, r.created_ms,
     r.changed_ms, r.tries"""
 
@@ -60,12 +62,11 @@ async def finish_payment(conn: Connection, outcome: OrderOutcome, *, now_ms: int
 async def take_due_payments(
     conn: Connection, *, now_ms: int, first_wait_ms: int, longest_wait_ms: int, limit: int
 ) -> list[Payment]:
-    """Pending ones whose turn has come, each put off for the next turn: twice as long every time. A turn further ahead
-    than the longest wait was set by a clock that has gone back since, and has come too."""
+    """Pending ones whose turn has come, each put off for the next turn: twice as long every time."""
     rows = await conn.fetch(
         f"""UPDATE payment SET tries = tries + 1, next_try_ms = $1 + least($2 << least(tries, 20), $3)
             WHERE payment_id IN (
-                SELECT payment_id FROM payment WHERE status = 'PDNG' AND (next_try_ms <= $1 OR next_try_ms > $1 + $3)
+                SELECT payment_id FROM payment WHERE status = 'PDNG' AND {_DUE}
                 ORDER BY next_try_ms LIMIT $4 FOR UPDATE SKIP LOCKED)
             RETURNING {_PAYMENT}""",
         now_ms, first_wait_ms, longest_wait_ms, limit,
@@ -180,7 +181,7 @@ async def take_due_refunds(
             FROM payment p
             WHERE p.payment_id = r.payment_id AND r.refund_id IN (
                 SELECT refund_id FROM payment_refund
-                WHERE status = 'PDNG' AND (next_try_ms <= $1 OR next_try_ms > $1 + $3)
+                WHERE status = 'PDNG' AND {_DUE}
                 ORDER BY next_try_ms LIMIT $4 FOR UPDATE SKIP LOCKED)
             RETURNING {_REFUND}""",
         now_ms, first_wait_ms, longest_wait_ms, limit,

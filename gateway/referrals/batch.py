@@ -49,6 +49,7 @@ class TooManyBatches(Refusal):
     """The queue is full."""
 
     status, code, ob_code, outcome = 429, "too_many_batches", "U031", "quota"
+    retry_after_s = 60
     title = "Too many of your batches wait"
 
 
@@ -56,6 +57,7 @@ class FileArriving(Refusal):
     """Another upload of the same batch is being read."""
 
     status, code, ob_code, outcome = 409, "file_arriving", "U029", "conflict"
+    retry_after_s = 5
     title = "The file of this batch is being received already"
 
 

@@ -106,7 +106,7 @@ class BatchDesk:
         except (asyncpg.BadCopyFileFormatError, asyncpg.CharacterNotInRepertoireError) as error:
             raise rules.FileMalformed(_where(error)) from None
         except asyncpg.LockNotAvailableError:
-            raise rules.FileArriving(headers=(("retry-after", "5"),)) from None
+            raise rules.FileArriving from None
         except asyncpg.UniqueViolationError:  # the same file under another number, at the same moment
             raise rules.FileReceivedBefore() from None
         return await self.find(partner_id, batch_id)
@@ -183,9 +183,7 @@ class BatchDesk:
             raise rules.FileReceivedBefore(f"Batch {seen} has this file", path="$.Data.FileSha256")
         waiting = await batches.count_waiting(conn, draft.partner_id, since_ms=now_ms - DECLARATION_WAITS_MS)
         if waiting > rules.WAITING_LIMIT:
-            raise rules.TooManyBatches(
-                f"At most {rules.WAITING_LIMIT} batches wait at a time", headers=(("retry-after", "60"),)
-            )
+            raise rules.TooManyBatches(f"At most {rules.WAITING_LIMIT} batches wait at a time")
 
     async def _check_unseen(self, conn: Connection, batch: Batch) -> None:
         seen = await batches.received_with_hash(conn, batch.partner_id, batch.file_sha256)

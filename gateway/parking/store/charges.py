@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from asyncpg import Record
 
 from gateway.database import Connection
+from gateway.database.due import is_due
 from gateway.database.idempotency import KeyedRequest, made_by_key
 from gateway.parking.charge import RETRY_MS
 from gateway.parking.model import Charge, ChargeState, Refund, RefundState
@@ -14,6 +15,7 @@ _CHARGE = """charge_id, session_id, partner_id, state, currency, fee_minor, disc
     changed_at_ms"""
 _REFUND = """refund_id, charge_id, partner_id, state, amount_minor, cash_minor, discount_minor, reason, tries,
     next_try_ms, created_at_ms, changed_at_ms"""
+_DUE = is_due("next_try_ms", now="$1", longest_ms=str(max(RETRY_MS)))
 
 
 async def add_charge(conn: Connection, charge: Charge, keyed: KeyedRequest) -> None:
@@ -79,7 +81,7 @@ async def due_charges(conn: Connection, *, now_ms: int, limit: int) -> Sequence[
     rows = await conn.fetch(
         f"""UPDATE parking_charge SET tries = tries + 1, next_try_ms = {_put_off("$1")}
             WHERE charge_id IN (SELECT charge_id FROM parking_charge
-                WHERE state IN ('HELD', 'PAYING', 'ACCEPTED') AND {_is_due("$1")}
+                WHERE state IN ('HELD', 'PAYING', 'ACCEPTED') AND {_DUE}
                 ORDER BY next_try_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
             RETURNING {_CHARGE}""",  # noqa: S608
         now_ms, limit,
@@ -136,17 +138,12 @@ async def finish_refund(
 async def due_refunds(conn: Connection, *, now_ms: int, limit: int) -> Sequence[Refund]:
     rows = await conn.fetch(
         f"""UPDATE parking_refund SET tries = tries + 1, next_try_ms = {_put_off("$1")}
-            WHERE refund_id IN (SELECT refund_id FROM parking_refund WHERE state = 'PENDING' AND {_is_due("$1")}
+            WHERE refund_id IN (SELECT refund_id FROM parking_refund WHERE state = 'PENDING' AND {_DUE}
                 ORDER BY next_try_ms LIMIT $2 FOR UPDATE SKIP LOCKED)
             RETURNING {_REFUND}""",  # noqa: S608
         now_ms, limit,
     )  # fmt: skip
     return [_refund(row) for row in rows]
-
-
-def _is_due(now: str) -> str:
-    """A look further ahead than any wait was set by a clock that has gone back since: it is due too."""
-    return f"(next_try_ms <= {now} OR next_try_ms > {now} + {max(RETRY_MS)})"
 
 
 def _put_off(now: str) -> str:
